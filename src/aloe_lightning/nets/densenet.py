@@ -1,0 +1,123 @@
+"""DenseNet-BC for 32x32 images (Huang et al., arXiv:1608.06993), with the parameter names of the paper's code."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aloe_lightning.nets.normalize import Normalize
+
+
+class Bottleneck(nn.Module):
+    """BN-ReLU-conv1x1-BN-ReLU-conv3x3, concatenated to its input: (N, C, H, W) -> (N, C + growth_rate, H, W)."""
+
+    def __init__(self, in_channels: int, growth_rate: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, 4 * growth_rate, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(4 * growth_rate)
+        self.conv2 = nn.Conv2d(4 * growth_rate, growth_rate, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + growth_rate, H, W)."""
+        out = self.conv1(F.relu(self.bn1(x)))
+        out = self.conv2(F.relu(self.bn2(out)))
+        return torch.cat([x, out], 1)
+
+
+class DenseBlock(nn.Module):
+    """`num_layers` bottlenecks in a row; each sees the outputs of all before it."""
+
+    def __init__(self, num_layers: int, in_channels: int, growth_rate: int) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(*(Bottleneck(in_channels + i * growth_rate, growth_rate) for i in range(num_layers)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)."""
+        out: Tensor = self.layer(x)
+        return out
+
+
+class Transition(nn.Module):
+    """BN-ReLU-conv1x1, then 2x2 average pooling: fewer channels, half the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H / 2, W / 2)."""
+        return F.avg_pool2d(self.conv1(F.relu(self.bn1(x))), 2)
+
+
+class DenseNet(nn.Module):
+    """DenseNet-BC: three dense blocks with bottlenecks and compressing transitions.
+
+    The paper's net is depth 100, growth rate 12, reduction 0.5: 769,162 parameters at 10 classes.
+
+    Args:
+        num_classes: K.
+        depth: number of layers; (depth - 4) must divide by 6.
+        growth_rate: channels each bottleneck adds.
+        reduction: share of the channels a transition keeps, in (0, 1].
+        mean: channel means of the training images in [0, 1].
+        std: channel standard deviations of the training images.
+        init: of the convolutions. `kaiming` draws them with std sqrt(2 / fan_out); `authors` with sqrt(2 / layers per
+            block), as the paper's code does through a reused variable name (docs/decisions/003).
+
+    Raises:
+        ValueError: if depth does not fit three blocks of bottlenecks.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        depth: int = 100,
+        growth_rate: int = 12,
+        reduction: float = 0.5,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.25, 0.25, 0.25),
+        init: Literal["kaiming", "authors"] = "kaiming",
+    ) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise ValueError(f"depth must be 6 n + 4 with n >= 1 (10, 16, 22, ... 100); got {depth}")
+        num_layers = (depth - 4) // 6
+        channels = 2 * growth_rate
+        self.normalize = Normalize(mean, std)
+        self.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)
+        self.block1 = DenseBlock(num_layers, channels, growth_rate)
+        channels += num_layers * growth_rate
+        self.trans1 = Transition(channels, channels := math.floor(channels * reduction))
+        self.block2 = DenseBlock(num_layers, channels, growth_rate)
+        channels += num_layers * growth_rate
+        self.trans2 = Transition(channels, channels := math.floor(channels * reduction))
+        self.block3 = DenseBlock(num_layers, channels, growth_rate)
+        channels += num_layers * growth_rate
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.fc = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+                nn.init.normal_(module.weight, 0, math.sqrt(2 / (fan_out if init == "kaiming" else num_layers)))
+        nn.init.zeros_(self.fc.bias)
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four feature maps that detectors look at: after conv1, trans1, trans2 and the last BN+ReLU."""
+        first = self.conv1(self.normalize(images))
+        second = self.trans1(self.block1(first))
+        third = self.trans2(self.block2(second))
+        return first, second, third, F.relu(self.bn1(self.block3(third)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, 32, 32) in [0, 1] -> logits (N, K)."""
+        logits: Tensor = self.fc(self._maps(images)[-1].mean((2, 3)))
+        return logits
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images (N, 3, 32, 32) in [0, 1] -> channel means of the four maps, each (N, C_l)."""
+        return [m.mean((2, 3)) for m in self._maps(images)]
