@@ -1,0 +1,47 @@
+"""Losses of the paper as functions of logits: (N, K) -> (N,), one value per sample, never reduced here."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood -log F(x)_y of the labels.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) class indices.
+
+    Returns:
+        (N,), non-negative.
+    """
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def uniform_cross_entropy(logits: Tensor) -> Tensor:
+    """Cross-entropy L_CE(F(x), U_K) between the softmax and the uniform distribution: logsumexp(z) - mean(z).
+
+    The outlier term of OE, AOE and ALOE (eq. 4) and the in-distribution loss of Algorithm 1.
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        (N,), at least log K, which it reaches for a uniform softmax.
+    """
+    z = logits.float()
+    return z.logsumexp(dim=1) - z.mean(dim=1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy -sum_i F_i log F_i of the softmax, in nats: the OOD loss of Algorithm 1.
+
+    Args:
+        logits: (N, K).
+
+    Returns:
+        (N,), in [0, log K].
+    """
+    z = logits.float()
+    # softmax * log_softmax, not exp(log p) * log p: near saturation their gradients round to different signs, and with
+    # this form Algorithm 1 finds the very perturbations of the paper's code.
+    return -(z.softmax(dim=1) * z.log_softmax(dim=1)).sum(dim=1)
