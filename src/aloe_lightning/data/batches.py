@@ -1,0 +1,94 @@
+"""Training batches: which inliers go with which outliers, and nothing else."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed import get_rank, get_world_size, is_available, is_initialized
+from torch.utils.data import Dataset, Sampler
+
+from aloe_lightning.data.source import ImageSet, ImageSource
+
+
+class Batch(NamedTuple):
+    """What a training step sees; uint8 from the loader, float32 in [0, 1] and augmented on the device.
+
+    Attributes:
+        inliers: (B, 3, 32, 32).
+        labels: int64 (B,).
+        outliers: (B', 3, 32, 32), empty for objectives without outliers.
+    """
+
+    inliers: Tensor
+    labels: Tensor
+    outliers: Tensor
+
+
+class Plan(NamedTuple):
+    """Indices of one batch: inliers (B,) and outliers (B',)."""
+
+    inliers: Tensor
+    outliers: Tensor
+
+
+def process() -> tuple[int, int]:
+    """Rank of this process and number of processes that train together."""
+    return (get_rank(), get_world_size()) if is_available() and is_initialized() else (0, 1)
+
+
+class EpochPlan(Sampler[Plan]):
+    """The batches of an epoch: one pass over the inliers, as many outliers beside them as the batch sizes say.
+
+    The order is a function of seed and epoch alone. No outlier comes twice in an epoch unless there are too few of
+    them, and then none comes a third time before all came twice. Several processes share an epoch evenly; what
+    does not divide by their number sits out that epoch.
+
+    Args:
+        num_inliers: size of the inlier set.
+        num_outliers: size of the outlier set, 0 for none.
+        inlier_batch: inliers a process takes per step.
+        outlier_batch: outliers a process takes per step.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, num_inliers: int, num_outliers: int, *, inlier_batch: int, outlier_batch: int, seed: int
+    ) -> None:
+        self.num_inliers, self.num_outliers = num_inliers, num_outliers
+        self.inlier_batch, self.outlier_batch = inlier_batch, outlier_batch if num_outliers else 0
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-(self.num_inliers // process()[1]) // self.inlier_batch)
+
+    def __iter__(self) -> Iterator[Plan]:
+        rank, world = process()
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        share = self.num_inliers // world
+        inliers = torch.randperm(self.num_inliers, generator=generator)[: share * world][rank::world]
+        wanted = len(self) * self.outlier_batch
+        rounds = -(-wanted * world // self.num_outliers) if self.num_outliers else 0
+        orders = [torch.randperm(self.num_outliers, generator=generator) for _ in range(rounds)]
+        outliers = torch.cat(orders)[rank::world][:wanted] if orders else torch.empty(0, dtype=torch.int64)
+        for step in range(len(self)):
+            chosen = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
+            beside = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
+            yield Plan(chosen, beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)])
+
+
+class TrainingImages(Dataset[Batch]):
+    """Gathers the images of a plan."""
+
+    def __init__(self, inliers: ImageSet, outliers: ImageSource | None) -> None:
+        self.inliers, self.outliers = inliers, outliers
+
+    def __getitem__(self, plan: Plan) -> Batch:
+        assert self.inliers.labels is not None
+        outliers = self.outliers.take(plan.outliers) if self.outliers is not None else self.inliers.images[:0]
+        return Batch(self.inliers.take(plan.inliers), self.inliers.labels[plan.inliers], outliers)

@@ -1,0 +1,76 @@
+"""The embedded demo set: seeded procedural pictures that need no file and no network (see `demo_pictures`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from aloe_lightning.data import demo_pictures
+from aloe_lightning.data.source import ImageSet
+
+TRAIN_SEED, TEST_SEED, OUTLIER_SEED, OOD_SEED = 1, 2, 3, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Ten classes of drawn shapes as in-distribution data.
+
+    Attributes:
+        name: as records and folders state it.
+        num_classes: 10.
+        mean: channel means in [0, 1], for the net's normalisation.
+        std: channel standard deviations in [0, 1].
+        num_train: training images.
+        num_test: test images, drawn from another seed.
+        augment: pad-4 random crop and horizontal flip of training inliers and outliers.
+    """
+
+    name: str
+    num_classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    num_train: int
+    num_test: int
+    augment: bool = False
+
+    def train(self) -> ImageSet:
+        """Training images with labels."""
+        images, labels = demo_pictures.in_distribution(self.num_train, TRAIN_SEED)
+        return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+
+    def test(self) -> ImageSet:
+        """Test images with labels."""
+        images, labels = demo_pictures.in_distribution(self.num_test, TEST_SEED)
+        return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOutliers:
+    """The auxiliary outliers of the demo.
+
+    Attributes:
+        count: number of images.
+    """
+
+    count: int
+
+    def load(self) -> ImageSet:
+        """Draw them."""
+        return ImageSet(torch.from_numpy(demo_pictures.outliers(self.count, OUTLIER_SEED)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOOD:
+    """An OOD test set of the demo, different in kind from its outliers.
+
+    Attributes:
+        kind: one of `demo_pictures.OOD_KINDS`.
+        count: number of images.
+    """
+
+    kind: str
+    count: int
+
+    def load(self) -> ImageSet:
+        """Draw them."""
+        return ImageSet(torch.from_numpy(demo_pictures.ood(self.kind, self.count, OOD_SEED)))

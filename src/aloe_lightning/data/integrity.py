@@ -1,0 +1,81 @@
+"""Is a data file what it should be? Every "no" says which file, why, and what to do."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aloe_lightning.errors import UserError
+
+PICKLED_ARRAYS = {("_codecs", "encode")} | {
+    (module, name)
+    for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+    for name in ("ndarray", "dtype", "_reconstruct", "scalar")
+}
+
+
+def require_files(name: str, folder: Path, sums: Mapping[str, str], *, verify: bool, remedy: str) -> None:
+    """Check that files are there and, if asked, that their MD5 sums are the official ones.
+
+    Raises:
+        UserError: naming the folder and the missing or altered files.
+    """
+    missing = [file for file in sums if not (folder / file).is_file()]
+    if missing:
+        what = "not there" if len(missing) == len(sums) else f"incomplete, {', '.join(missing)} missing"
+        raise UserError(f"{name} is {what} in {folder.absolute()}: {remedy}")
+    if verify:
+        for file, expected in sums.items():
+            with (folder / file).open("rb") as stream:
+                found = hashlib.file_digest(stream, "md5").hexdigest()
+            if found != expected:
+                raise UserError(
+                    f"{folder.absolute() / file} is not the official file: MD5 {found}, expected {expected}; "
+                    "fetch it again, or set data.verify=false if you know this copy"
+                )
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in PICKLED_ARRAYS:
+            raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def read_pickle(path: Path) -> dict[bytes, Any]:
+    """Read a pickled dictionary of plain values and numpy arrays, as CIFAR ships them; anything else is refused.
+
+    Raises:
+        UserError: if the file is truncated or holds anything but that.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = _ArraysOnly(stream, encoding="bytes").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, AttributeError, MemoryError) as error:
+        raise UserError(f"cannot read {path.absolute()}: truncated or not a CIFAR batch ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"cannot read {path.absolute()}: not a CIFAR batch")
+    return content
+
+
+def read_npy(path: Path) -> "np.memmap[Any, np.dtype[np.uint8]]":
+    """Memory-map a `.npy` of images: uint8, (N, 32, 32, 3), the layout of 300K_random_images.npy.
+
+    Raises:
+        UserError: if the file is missing, truncated, or of another type or shape.
+    """
+    if not path.is_file():
+        raise UserError(f"no outlier images at {path.absolute()}: put the .npy file there or set outliers.path")
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"cannot read {path.absolute()}: truncated or not an .npy array ({error})") from error
+    if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[1:] != (32, 32, 3) or len(rows) == 0:
+        raise UserError(
+            f"{path.absolute()} holds {rows.dtype} of shape {rows.shape}; images are uint8 of shape (N, 32, 32, 3)"
+        )
+    mapped: np.memmap[Any, np.dtype[np.uint8]] = rows
+    return mapped

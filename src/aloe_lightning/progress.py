@@ -1,0 +1,68 @@
+"""Progress of long loops: a bar with an estimate of the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def on_terminal() -> bool:
+    """Whether a person is watching stderr, where all progress goes."""
+    return sys.stderr.isatty()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class PlainLines:
+    """Prints `label: done/total, rate, time left` to stderr, at most once in ten seconds."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.started = self.printed = time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say how much is done, if it is time to; the last call always prints when anything was printed before."""
+        now = time.monotonic()
+        last = done >= self.total and self.printed > self.started
+        if now - self.printed < SECONDS_BETWEEN_LINES and not last:
+            return
+        self.printed = now
+        rate = done / max(now - self.started, 1e-9)
+        left = duration((self.total - done) / rate) if rate else "?"
+        rest = f"{duration(now - self.started)} in all" if last else f"{left} left"
+        print(f"{self.label}: {done}/{self.total} {self.unit}, {rate:.1f}/s, {rest}{note}", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], total: int, label: str, unit: str = "images", step: int = 1) -> Iterator[T]:
+    """Pass items on and show how far they are; each item counts `step` units, the last what is left of `total`."""
+    if not on_terminal():
+        lines = PlainLines(label, total, unit)
+        for index, item in enumerate(items):
+            yield item
+            lines.update(min((index + 1) * step, total))
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    from rich.console import Console
+
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        for item in items:
+            yield item
+            bar.advance(task, min(step, total - int(bar.tasks[0].completed)))
