@@ -1,0 +1,23 @@
+"""AOE: adversarial training on the inliers with outlier exposure on clean outliers."""
+
+from typing import final
+
+from torch import Tensor
+
+from aloe_lightning.data import Batch
+from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
+from aloe_lightning.objectives.objective import Objective, negative_log_likelihood
+
+
+@final
+class AOE(Objective):
+    """min E_(x,y) max_delta [-log F(x + delta)_y] + lambda E_o [L_CE(F(o), U)]."""
+
+    uses_outliers, perturbs_inliers, perturbs_outliers = True, True, False
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy on perturbed inliers, cross-entropy to uniform on clean outliers."""
+        (x,) = self.worst_case((batch.inliers, negative_log_likelihood(batch.labels)))
+        z, z_out = self.logits(x, batch.outliers)
+        loss = cross_entropy(z, batch.labels).mean() + self.outlier_weight * uniform_cross_entropy(z_out).mean()
+        return self.logged(loss, batch, z, z_out)
