@@ -1,0 +1,142 @@
+"""Numbers as they are kept: one JSON line each, with everything needed to say what the number is; raw scores beside."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from aloe_lightning.errors import UserError
+from aloe_lightning.evaluate import Evaluation, State
+from aloe_lightning.metrics import ood_metrics, tied_pairs
+
+Side = Literal["none", "id", "ood", "both"]
+SIDES: dict[Side, tuple[State, State]] = {
+    "none": ("clean", "clean"),
+    "id": ("attacked", "clean"),
+    "ood": ("clean", "attacked"),
+    "both": ("attacked", "attacked"),
+}
+"""Which side is attacked -> the state of the ID scores and of the OOD scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What was trained and how it was attacked: the part that all records of one run share.
+
+    Attributes:
+        dataset: in-distribution data.
+        outliers: auxiliary outliers, or "" for an objective without.
+        net: of the objective.
+        objective: original, oe, adv, aoe or aloe.
+        seed: of the training.
+        train_epsilon: budget of the inner maximisation in 1/255 steps; 0 for an objective without.
+        eval_epsilon: budget of the evaluation attack in 1/255 steps.
+        regime: name of the evaluation attack's regime.
+        rounding: of the evaluation attack.
+        setting: fingerprint of all that must agree for two cells to stand in one table.
+    """
+
+    dataset: str
+    outliers: str
+    net: str
+    objective: str
+    seed: int
+    train_epsilon: float
+    eval_epsilon: float
+    regime: str
+    rounding: str
+    setting: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Cell):
+    """One number.
+
+    Attributes:
+        detector: name of the detector; "" for a property of the classifier.
+        side: which side is attacked: none, id, ood or both.
+        ood: the OOD test set; "" for a property of the classifier.
+        num_id: in-distribution images behind the number.
+        num_ood: OOD images behind the number.
+        metric: `fpr95`, `detection_error`, `auroc`, `aupr_in`, `aupr_out`, `tied_pairs` or `accuracy`.
+        value: a fraction.
+    """
+
+    detector: str
+    side: Side
+    ood: str
+    num_id: int
+    num_ood: int
+    metric: str
+    value: float
+
+
+def records_of(evaluation: Evaluation, cell: Cell) -> list[Record]:
+    """Every metric of every detector on every OOD set with each side attacked, and the clean accuracy."""
+    counts = {name: len(ood_set) for name, ood_set in evaluation.ood.items()}
+
+    def record(detector: str, side: Side, ood: str, metric: str, value: float) -> Record:
+        return Record(
+            **asdict(cell),
+            detector=detector,
+            side=side,
+            ood=ood,
+            num_id=len(evaluation.id),
+            num_ood=counts.get(ood, 0),
+            metric=metric,
+            value=value,
+        )
+
+    records = []
+    for detector, id_scores in evaluation.id.scores.items():
+        for ood, ood_set in evaluation.ood.items():
+            for side, (id_state, ood_state) in SIDES.items():
+                pair = id_scores[id_state], ood_set.scores[detector][ood_state]
+                for metric, value in {**ood_metrics(*pair), "tied_pairs": tied_pairs(*pair)}.items():
+                    records.append(record(detector, side, ood, metric, value))
+    if evaluation.id.correct is not None:
+        records.append(record("", "none", "", "accuracy", evaluation.id.correct))
+    return records
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write the file whole, so that a repeated run doubles nothing and a reader never sees half of it."""
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
+    part.replace(path)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote.
+
+    Raises:
+        UserError: naming the file and the line that is not a record.
+    """
+    names = {field.name for field in fields(Record)}
+    records = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path.absolute()}, line {number}: not JSON ({error}); run the cell again") from error
+        if not isinstance(content, dict) or set(content) != names:
+            raise UserError(f"{path.absolute()}, line {number}: not a record of this version; run the cell again")
+        records.append(Record(**content))
+    return records
+
+
+def write_scores(path: Path, evaluation: Evaluation) -> None:
+    """Raw scores as a compressed `.npz`: `detector/set/state` -> (N,) float64; the ID set is called `id`."""
+    arrays = {
+        f"{detector}/{name}/{state}": scores
+        for name, set_scores in {"id": evaluation.id, **evaluation.ood}.items()
+        for detector, states in set_scores.scores.items()
+        for state, scores in states.items()
+    }
+    part = path.with_suffix(".part")
+    with part.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    part.replace(path)

@@ -1,0 +1,144 @@
+"""Records -> tables: tidy CSV in the columns of the paper's published numbers, and the paper's Table 1 as text."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from rich.table import Table
+
+from aloe_lightning.records import Record, Side
+from aloe_lightning.report.methods import DATASET_TITLES, OBJECTIVE_TITLES, method_of, row_order
+
+TABLE_METRICS = {"fpr95": "FPR95 ↓", "detection_error": "Det. error ↓", "auroc": "AUROC ↑"}
+ALL_METRICS = ("fpr95", "detection_error", "auroc", "aupr_in", "aupr_out", "tied_pairs")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of `tables.csv`; epsilon in 1/255 steps, 0 = clean; value in percent."""
+
+    table: str
+    dataset: str
+    method: str
+    epsilon: float
+    metric: str
+    value: float
+
+
+def tidy_rows(records: Sequence[Record]) -> list[Row]:
+    """Means over the OOD sets (and over seeds), as the paper tabulates them.
+
+    `table1` holds the clean numbers and those at the smallest epsilon, `table3` those at every other epsilon, `table4`
+    the classification accuracy. Clean numbers come from the nets of the smallest epsilon.
+    """
+    rows: list[Row] = []
+    for dataset in sorted({r.dataset for r in records}):
+        title = DATASET_TITLES.get(dataset, dataset)
+        mine = [r for r in records if r.dataset == dataset]
+        epsilons = sorted({r.eval_epsilon for r in mine})
+        for index, epsilon in enumerate(epsilons):
+            sides: dict[Side, float] = {"none": 0, "both": epsilon} if index == 0 else {"both": epsilon}
+            for side, shown in sides.items():
+                chosen = [r for r in mine if r.eval_epsilon == epsilon and r.side == side and r.ood]
+                for (method, metric), value in _means(chosen, lambda r: (method_of(r), r.metric)).items():
+                    if row_order(method) and metric in TABLE_METRICS:
+                        rows.append(Row(f"table{1 if index == 0 else 3}", title, method, shown, metric, 100 * value))
+        accuracy = [r for r in mine if r.metric == "accuracy" and r.eval_epsilon == epsilons[0]]
+        for (objective,), value in _means(
+            accuracy, lambda r: (OBJECTIVE_TITLES.get(r.objective, r.objective),)
+        ).items():
+            rows.append(Row("table4", title, objective, 0, "accuracy", 100 * value))
+    metrics, objectives = [*TABLE_METRICS, "accuracy"], list(OBJECTIVE_TITLES.values())
+
+    def order(row: Row) -> tuple[object, ...]:
+        place = (objectives.index(row.method), "") if row.table == "table4" else row_order(row.method)
+        return row.table, row.dataset, place, row.epsilon, metrics.index(row.metric)
+
+    return sorted(rows, key=order)
+
+
+def _means(records: Iterable[Record], key: Callable[[Record], tuple[str, ...]]) -> dict[tuple[str, ...], float]:
+    groups: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record.value)
+    return {name: fmean(values) for name, values in groups.items()}
+
+
+def tidy_csv(rows: Sequence[Row]) -> str:
+    """`table,dataset,method,epsilon,metric,value`: the columns of the published numbers; percent, two decimals."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["table", "dataset", "method", "epsilon", "metric", "value"])
+    writer.writerows([r.table, r.dataset, r.method, f"{r.epsilon:g}", r.metric, f"{r.value:.2f}"] for r in rows)
+    return out.getvalue()
+
+
+def by_ood_csv(records: Sequence[Record]) -> str:
+    """Every metric of every method on each OOD set by attacked side, in percent; seeds averaged."""
+    chosen = [r for r in records if r.ood]
+    keys = {(r.dataset, method_of(r), r.eval_epsilon, r.side, r.ood): (r.num_id, r.num_ood) for r in chosen}
+    means = _means(chosen, lambda r: (r.dataset, method_of(r), f"{r.eval_epsilon:g}", r.side, r.ood, r.metric))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["dataset", "method", "epsilon", "side", "ood", "num_id", "num_ood", *ALL_METRICS])
+    for (dataset, method, epsilon, side, ood), counts in keys.items():
+        name = (dataset, method, f"{epsilon:g}", side, ood)
+        values = [f"{100 * means[(*name, metric)]:.2f}" for metric in ALL_METRICS]
+        writer.writerow([DATASET_TITLES.get(dataset, dataset), *name[1:], *counts, *values])
+    return out.getvalue()
+
+
+def paper_shape(rows: Sequence[Row], dataset: str) -> tuple[list[str], list[list[str]]]:
+    """Table 1's header and body for one data set: method, clean metrics, attacked metrics at each epsilon, accuracy."""
+    mine = [r for r in rows if r.dataset == dataset]
+    cells = {(r.method, r.epsilon, r.metric): f"{r.value:.2f}" for r in mine}
+    epsilons = sorted({r.epsilon for r in mine if r.table != "table4"})
+    methods = sorted({r.method for r in mine if r.table != "table4"}, key=lambda m: row_order(m) or (99, m))
+    header = ["Method"]
+    for epsilon in epsilons:
+        state = "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
+        header += [f"{title} {state}" for title in TABLE_METRICS.values()]
+    body = [[m, *(cells.get((m, e, metric), "–") for e in epsilons for metric in TABLE_METRICS)] for m in methods]
+    return header, body
+
+
+def markdown(rows: Sequence[Row], caption: str) -> str:
+    """Table 1 for each data set, and the clean accuracies, as Markdown."""
+    parts = []
+    for dataset in dict.fromkeys(r.dataset for r in rows):
+        header, body = paper_shape(rows, dataset)
+        lines = [
+            f"**{dataset}.** {caption}",
+            "",
+            "| " + " | ".join(header) + " |",
+            "|:--" + "|--:" * (len(header) - 1) + "|",
+        ]
+        lines += ["| " + " | ".join(line) + " |" for line in body]
+        accuracy = [f"{r.method} {r.value:.2f}" for r in rows if r.dataset == dataset and r.table == "table4"]
+        parts.append("\n".join([*lines, "", f"Clean accuracy: {', '.join(accuracy)}."]))
+    return "\n\n".join(parts) + "\n"
+
+
+def terminal_tables(rows: Sequence[Row]) -> list[Table]:
+    """Table 1 for each data set, for a terminal."""
+    tables = []
+    for dataset in dict.fromkeys(r.dataset for r in rows):
+        header, body = paper_shape(rows, dataset)
+        table = Table(title=f"{dataset}: mean over the OOD test sets, percent", title_justify="left")
+        for index, name in enumerate(header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
+        for line in body:
+            table.add_row(*line)
+        tables.append(table)
+    return tables
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file in one move: several jobs of a sweep write the same tables."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    part.replace(path)
