@@ -1,0 +1,41 @@
+"""The command line's words before Hydra sees them, and what a mistyped one probably meant."""
+
+import re
+from collections.abc import Sequence
+
+from aloe_lightning.config import known_keys, nearest
+
+FLAGS_WITH_VALUE = frozenset(
+    {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c"}
+    | {"--experimental-rerun", "-er"}
+)
+INFO_TOPICS = frozenset({"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"})
+
+
+def normalised(arguments: Sequence[str]) -> list[str]:
+    """Flags first, overrides after: Hydra's parser wants overrides in one piece, `+experiment=x -m epsilon=1,2` is not.
+
+    `--info` takes its value only as `--info=VALUE` or right behind it when the value is no override.
+    """
+    flags, overrides = [], []
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        flags.append(word)
+        if word in FLAGS_WITH_VALUE:
+            flags.extend([value for value in [next(words, None)] if value is not None])
+    if flags and flags[-1] in ("--info", "-i") and overrides and overrides[0] in INFO_TOPICS:
+        flags.append(overrides.pop(0))
+    return flags + overrides
+
+
+def nearest_override(message: str) -> str:
+    """What Hydra's "Key 'x' is not in struct" or "Could not find 'group/x'" probably meant."""
+    if key := re.search(r"Key '([^']+)' is not in struct", message):
+        return nearest(key[1], known_keys())
+    if choice := re.search(r"Could not find '[\w/]*?(\w+)'", message):
+        options = re.findall(r"^\s+(\w+)$", message, re.MULTILINE)
+        return nearest(choice[1], options)
+    return ""

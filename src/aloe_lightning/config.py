@@ -1,0 +1,111 @@
+"""Is the composed config right? Checked first thing, all problems at once, each with the nearest valid name."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from aloe_lightning.errors import UserError
+from aloe_lightning.schema import TARGETS, Config
+
+NOT_PART_OF_A_SETTING = frozenset(
+    {"objective", "epsilon", "train_epsilon", "eval_epsilon", "seed", "paths", "study", "cell", "logger", "launcher"}
+    | {"checkpoint", "resume", "debug"}
+)
+
+
+def validated(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain, resolved, checked values.
+
+    Raises:
+        UserError: naming every unknown key, missing value, wrong type and value out of range.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+    assert isinstance(plain, dict)
+    content: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    try:
+        Config.model_validate(content)
+    except ValidationError as error:
+        raise UserError("config: " + "; ".join(_problem(e) for e in error.errors())) from error
+    problems = list(_contradictions(content))
+    if problems:
+        raise UserError("config: " + "; ".join(problems))
+    return content
+
+
+def _problem(error: Any) -> str:
+    # A union's tag stands in the location beside the key; a user knows the key only.
+    place = [str(part) for part in error["loc"] if not str(part).startswith(("aloe_lightning.", "foreign"))]
+    key = ".".join(part for part in place if part not in ("LoggerNode", "WandbNode"))
+    if error["type"] == "extra_forbidden":
+        return f"{key} is unknown{nearest(place[-1], known_keys())}"
+    if error["type"] == "union_tag_invalid":
+        found = str(error["input"].get("_target_") or error["input"].get("kind"))
+        known = [f"aloe_lightning.{path.replace('__', '.')}" for path in TARGETS]
+        return f"{key}: nothing called {found!r}{nearest(found, known)}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A question after the nearest of the known names, for the end of a message; nothing if none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def known_keys() -> list[str]:
+    """Every key that some part of the config has."""
+    models = [Config, *TARGETS.values(), *(field.annotation for field in Config.model_fields.values())]
+    return sorted({name for model in models for name in getattr(model, "model_fields", {})})
+
+
+def _contradictions(content: dict[str, Any]) -> Iterator[str]:
+    """What each key alone allows and the whole does not."""
+    classes, outputs = content["data"].get("num_classes"), content["net"].get("num_classes")
+    if None not in (classes, outputs) and classes != outputs:
+        yield f"net.num_classes is {outputs}, but data={content['data'].get('name')} has {classes} classes"
+    trainer = content["trainer"]
+    if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
+        yield "training has no end: set trainer.max_epochs or trainer.max_steps"
+    for part in ("train", "eval"):
+        attack = content["attack"][part]
+        whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()
+        if attack.get("rounding", "none") != "none" and not whole:
+            yield f"attack.{part}.rounding={attack['rounding']} wants epsilon and step_size as whole 1/255 steps"
+    demo = {
+        "data": _is_demo(content["data"]),
+        "outliers": _is_demo(content["outliers"]),
+        **{f"ood.{name}": _is_demo(node) for name, node in content["ood"].items()},
+    }
+    if demo["data"] and not all(demo.values()):
+        yield f"data=demo stands beside {next(k for k, v in demo.items() if not v)}: use +experiment=cifar10"
+    if not demo["data"] and any(demo.values()):
+        name = content["data"].get("name")
+        yield (
+            f"data={name} stands beside the demo's {next(k for k, v in demo.items() if v)}: "
+            f"use +experiment={name}, or choose outliers= and ood= too"
+        )
+
+
+def _is_demo(node: dict[str, Any]) -> bool:
+    return str(node.get("_target_", "")).startswith("aloe_lightning.data.Demo")
+
+
+def setting_fingerprint(content: dict[str, Any]) -> str:
+    """Eight hex digits of everything that must agree for two cells to stand in one table."""
+    kept = {key: value for key, value in content.items() if key not in NOT_PART_OF_A_SETTING}
+    kept["data"] = {key: value for key, value in kept["data"].items() if key != "root"}
+    kept["attack"] = {
+        part: {key: value for key, value in attack.items() if key != "epsilon"}
+        for part, attack in kept["attack"].items()
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

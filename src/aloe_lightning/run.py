@@ -1,0 +1,139 @@
+"""One cell: read, train (or load), attack and score, record, tabulate. Everything lands in the run's folder."""
+
+import json
+import logging
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from rich.console import Console
+
+from aloe_lightning.build import (
+    build_attack,
+    build_data,
+    build_detectors,
+    build_evaluation,
+    build_net,
+    build_objective,
+)
+from aloe_lightning.checkpoint import load_weights, save_weights
+from aloe_lightning.config import setting_fingerprint
+from aloe_lightning.data import process
+from aloe_lightning.evaluate import evaluate
+from aloe_lightning.objectives import Objective
+from aloe_lightning.progress import duration
+from aloe_lightning.records import Cell, Record, records_of, write_records, write_scores
+from aloe_lightning.report import StudyReport, terminal_tables, write_report
+from aloe_lightning.tracking import build_logger, finish, log_results
+from aloe_lightning.train import build_trainer, fit, quiet_lightning
+
+log = logging.getLogger(__name__)
+PACKAGES = ("aloe-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
+
+
+def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
+    """Run one cell of a study and rewrite the study's tables.
+
+    Args:
+        config: validated, plain values.
+        folder: of the run; its parent is the study's.
+
+    Returns:
+        The cell's records.
+    """
+    started = time.monotonic()
+    quiet_lightning()
+    label = config["objective"]["name"]
+    seed_everything(config["seed"], workers=True, verbose=False)
+    objective = build_objective(config, build_net(config))
+    data = build_data(config, objective.uses_outliers and config["checkpoint"] is None)
+    detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
+    # All test sets are read before anything is trained: what is missing is better known now than hours later.
+    id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
+
+    logger = build_logger(
+        config["logger"],
+        folder,
+        name=f"{config['study']}/{folder.name}",
+        group=config["study"],
+        tags=[config["data"]["name"], label],
+    )
+    try:
+        logger.log_hyperparams(config)
+        trainer = build_trainer(config["trainer"], logger, folder, label)
+        if config["checkpoint"] is not None:
+            load_weights(config["checkpoint"], objective.net)
+            log.info("%s: weights of %s", label, config["checkpoint"])
+        else:
+            data.setup("fit")
+            log.info("%s: training", label)
+            fit(trainer, objective, data, folder / "last.ckpt" if config["resume"] else None)
+        trained = time.monotonic()
+        objective.net.to(trainer.strategy.root_device)
+        evaluation = evaluate(
+            objective.net, detectors, id_set, ood_sets, attack, settings, seed=config["seed"], label=label
+        )
+        records = records_of(evaluation, _cell(config, objective, attack.rounding))
+        if process()[0] == 0:
+            save_weights(folder / "weights.pt", objective.net, {"config": config})
+            write_scores(folder / "scores.npz", evaluation)
+            _write_versions(folder, trainer, train_seconds=trained - started)
+            write_records(folder / "records.jsonl", records)
+            report = write_report(folder.parent, setting_fingerprint(config))
+            log_results(logger, records, report.files)
+            log.info(
+                "%s: trained in %s, evaluated in %s, in %s",
+                label,
+                duration(trained - started),
+                duration(time.monotonic() - trained),
+                folder,
+            )
+            _show(report, folder.parent)
+    finally:
+        finish(logger)
+    return records
+
+
+def _cell(config: dict[str, Any], objective: Objective, rounding: str) -> Cell:
+    attacked_in_training = objective.perturbs_inliers or objective.perturbs_outliers
+    return Cell(
+        dataset=config["data"]["name"],
+        outliers=config["outliers"].get("name") or "" if objective.uses_outliers else "",
+        net=config["net"]["name"],
+        objective=config["objective"]["name"],
+        seed=config["seed"],
+        train_epsilon=config["attack"]["train"]["epsilon"] if attacked_in_training else 0,
+        eval_epsilon=config["attack"]["eval"]["epsilon"],
+        regime=config["attack"]["eval"]["name"],
+        rounding=rounding,
+        setting=setting_fingerprint(config),
+    )
+
+
+def _write_versions(folder: Path, trainer: Trainer, train_seconds: float) -> None:
+    device = trainer.strategy.root_device
+    facts = {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads",
+        "train_seconds": round(train_seconds, 1),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    (folder / "versions.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _show(report: StudyReport, folder: Path) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for table in terminal_tables(report.rows):
+        console.print(table)
+    console.print(f"Tables and figure: {folder}", soft_wrap=True, highlight=False)
+    for run in report.left_out:
+        console.print(f"Not in the table, made under another setting: {run}", soft_wrap=True, highlight=False)

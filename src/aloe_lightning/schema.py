@@ -1,0 +1,257 @@
+"""What a config may say: every key, its type and its range. Imports no torch, so that a typo is answered at once.
+
+`tests/test_config.py` holds the nodes with a `_target_` equal to the signatures of what they build.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+Rounding = Literal["none", "nearest", "truncate"]
+Epsilon = Annotated[float, Field(ge=0, le=255)]
+Positive = Annotated[int, Field(gt=0)]
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class Node(BaseModel):
+    """A part of the config: no key besides those declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Target(Node):
+    """A part that Hydra builds."""
+
+    target: str = Field(alias="_target_")
+
+
+class Foreign(BaseModel):
+    """Somebody's own class under a `_target_` outside this package: its keys are its own affair."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    target: str = Field(alias="_target_")
+
+
+def by_target(value: Any) -> str:
+    """The `_target_` of a node if it is ours, else `foreign`."""
+    target = str(value.get("_target_", "")) if isinstance(value, dict) else ""
+    return target if target.startswith("aloe_lightning.") or not target else "foreign"
+
+
+class CIFARNode(Target):  # noqa: D101
+    name: str
+    root: str
+    num_classes: Literal[10, 100]
+    mean: Channels
+    std: Channels
+    augment: bool
+    verify: bool
+
+
+class DemoNode(Target):  # noqa: D101
+    name: str
+    num_classes: Literal[10]
+    mean: Channels
+    std: Channels
+    num_train: Positive
+    num_test: Positive
+    augment: bool
+
+
+class DemoOutliersNode(Target):  # noqa: D101
+    name: str
+    count: Positive
+
+
+class DemoOODNode(Target):  # noqa: D101
+    kind: str
+    count: Positive
+
+
+class ImageFolderNode(Target):  # noqa: D101
+    name: str | None = None
+    path: str
+    count: Positive | None = None
+
+
+class NpyNode(Target):  # noqa: D101
+    name: str | None = None
+    path: str
+
+
+class SVHNNode(Target):  # noqa: D101
+    path: str
+    verify: bool = True
+
+
+class DenseNetNode(Target):  # noqa: D101
+    name: str
+    num_classes: Positive
+    depth: Positive
+    growth_rate: Positive
+    reduction: Annotated[float, Field(gt=0, le=1)]
+    mean: Channels
+    std: Channels
+    init: Literal["kaiming", "authors"]
+
+
+class SmallNetNode(Target):  # noqa: D101
+    name: str
+    num_classes: Positive
+    width: Positive
+    mean: Channels
+    std: Channels
+
+
+class ObjectiveNode(Target):  # noqa: D101
+    name: str
+    outlier_weight: Annotated[float, Field(ge=0)]
+    joint_passes: bool
+    channels_last: bool
+
+
+class InnerNode(Target):  # noqa: D101
+    epsilon: Epsilon
+    step_size: Annotated[float, Field(gt=0)]
+    steps: Annotated[int, Field(ge=0)] | None
+    random_start: bool
+    rounding: Rounding
+    batchnorm: Literal["train", "eval"]
+
+
+class ConfidenceAttackNode(Target):  # noqa: D101
+    name: str
+    epsilon: Epsilon
+    step_size: Annotated[float, Field(gt=0)]
+    steps: Annotated[int, Field(ge=0)]
+    random_start: bool
+    rounding: Rounding
+
+
+class MSPNode(Target):  # noqa: D101
+    name: str
+
+
+class ODINNode(Target):  # noqa: D101
+    name: str
+    temperature: Annotated[float, Field(gt=0)]
+    eta: Annotated[float, Field(ge=0)]
+
+
+class OptimNode(Target):  # noqa: D101
+    lr: Annotated[float, Field(gt=0)]
+    min_lr: Annotated[float, Field(ge=0)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    weight_decay: Annotated[float, Field(ge=0)]
+
+
+def either(**nodes: type[Target]) -> Any:
+    """A union told apart by `_target_`: class path within the package -> node."""
+    tagged: Any = Annotated[Foreign, Tag("foreign")]
+    for path, node in nodes.items():
+        tagged = tagged | Annotated[node, Tag(f"aloe_lightning.{path.replace('__', '.')}")]
+    return Annotated[tagged, Discriminator(by_target)]
+
+
+DATA = {"data__CIFAR": CIFARNode, "data__Demo": DemoNode}
+OUTLIERS = {"data__NpyImages": NpyNode, "data__ImageFolder": ImageFolderNode, "data__DemoOutliers": DemoOutliersNode}
+OOD = {
+    "data__ImageFolder": ImageFolderNode,
+    "data__NpyImages": NpyNode,
+    "data__SVHN": SVHNNode,
+    "data__DemoOOD": DemoOODNode,
+}
+NETS = {"nets__DenseNet": DenseNetNode, "nets__SmallNet": SmallNetNode}
+OBJECTIVES = {f"objectives__{name}": ObjectiveNode for name in ("Original", "OE", "ADV", "AOE", "ALOE")}
+DETECTORS = {"detectors__MSP": MSPNode, "detectors__ODIN": ODINNode}
+TARGETS = {**DATA, **OUTLIERS, **OOD, **NETS, **OBJECTIVES, **DETECTORS} | {
+    "objectives__InnerMaximisation": InnerNode,
+    "attacks__ConfidenceAttack": ConfidenceAttackNode,
+    "objectives__Optim": OptimNode,
+}
+
+
+class AttackNode(Node):  # noqa: D101
+    train: either(objectives__InnerMaximisation=InnerNode)  # type: ignore[valid-type]
+    eval: either(attacks__ConfidenceAttack=ConfidenceAttackNode)  # type: ignore[valid-type]
+
+
+class BatchNode(Node):  # noqa: D101
+    inliers: Positive
+    outliers: Positive
+
+
+class EvaluationNode(Node):  # noqa: D101
+    batch_size: Positive
+    max_id: Positive | None
+    max_ood: Positive | None
+    bf16: bool
+
+
+class TrainerNode(Node):
+    """Arguments of `pytorch_lightning.Trainer`."""
+
+    accelerator: str
+    devices: int | str | list[int]
+    num_nodes: Positive
+    strategy: str
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
+    max_epochs: Annotated[int, Field(ge=-1)]
+    max_steps: Annotated[int, Field(ge=-1)]
+    gradient_clip_val: Annotated[float, Field(gt=0)] | None
+    accumulate_grad_batches: Positive
+    deterministic: bool
+    benchmark: bool
+    log_every_n_steps: Positive
+    limit_train_batches: int | float | None
+    fast_dev_run: bool | int
+
+
+class LoggerNode(Node):  # noqa: D101
+    kind: Literal["csv", "tensorboard"]
+
+
+class WandbNode(Node):  # noqa: D101
+    kind: Literal["wandb"]
+    mode: Literal["auto", "online", "offline"]
+    project: str
+    entity: str | None
+
+
+class LauncherNode(Node):  # noqa: D101
+    name: str
+
+
+class PathsNode(Node):  # noqa: D101
+    data: str
+    outputs: str
+
+
+class Config(Node):
+    """The whole config, as composed."""
+
+    data: either(**DATA)  # type: ignore[valid-type]
+    outliers: either(**OUTLIERS)  # type: ignore[valid-type]
+    ood: Annotated[dict[str, either(**OOD)], Field(min_length=1)]  # type: ignore[valid-type]
+    net: either(**NETS)  # type: ignore[valid-type]
+    objective: either(**OBJECTIVES)  # type: ignore[valid-type]
+    attack: AttackNode
+    detector: Annotated[dict[str, either(**DETECTORS)], Field(min_length=1)]  # type: ignore[valid-type]
+    optim: either(objectives__Optim=OptimNode)  # type: ignore[valid-type]
+    trainer: TrainerNode
+    logger: Annotated[LoggerNode | WandbNode, Field(discriminator="kind")]
+    launcher: LauncherNode
+    paths: PathsNode
+    epsilon: Epsilon
+    train_epsilon: Epsilon
+    eval_epsilon: Epsilon
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    batch: BatchNode
+    evaluation: EvaluationNode
+    study: Annotated[str, Field(min_length=1)]
+    cell: Annotated[str, Field(min_length=1)]
+    checkpoint: str | None
+    resume: bool
+    debug: bool

@@ -1,0 +1,68 @@
+"""Fit one objective with Lightning: trainer, checkpoints, and progress that a person can read."""
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import Logger
+
+from aloe_lightning.data import RobustOODData
+from aloe_lightning.objectives import Objective
+from aloe_lightning.progress import PlainLines, on_terminal
+
+
+class TrainingLines(Callback):
+    """Progress of training as plain lines, for logs and pipes."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.lines: PlainLines | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Print if it is time to."""
+        if not trainer.is_global_zero:
+            return
+        if self.lines is None:
+            self.lines = PlainLines(f"{self.label} training", int(trainer.estimated_stepping_batches), "steps")
+            self.first_step = trainer.global_step - 1
+        loss = trainer.callback_metrics.get("train/loss", torch.tensor(math.nan))
+        self.lines.update(trainer.global_step, f", loss {float(loss):.3f}")
+
+
+def quiet_lightning() -> None:
+    """Drop Lightning's advertisements and the warnings that our loaders make irrelevant."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*", ".*treespec.*"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label: str) -> Trainer:
+    """A Lightning trainer from the config's group `trainer`.
+
+    It leaves our batches as they are (`use_distributed_sampler=False`: `EpochPlan` shares them among processes) and
+    keeps the state of the last finished epoch in `last.ckpt`.
+    """
+    bar: Callback = RichProgressBar(leave=True) if on_terminal() else TrainingLines(label)
+    keep = ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)
+    return Trainer(
+        **settings,
+        logger=logger,
+        callbacks=[bar, keep],
+        default_root_dir=folder,
+        enable_model_summary=False,
+        enable_progress_bar=on_terminal(),
+        use_distributed_sampler=False,
+        inference_mode=False,
+    )
+
+
+def fit(trainer: Trainer, objective: Objective, data: RobustOODData, resume_from: Path | None = None) -> None:
+    """Train; from the state of an earlier, interrupted run if there is one."""
+    found = resume_from if resume_from is not None and resume_from.is_file() else None
+    trainer.fit(objective, datamodule=data, ckpt_path=None if found is None else str(found))
