@@ -1,6 +1,5 @@
 """Net x detectors x test sets -> scores, clean and attacked; each image is attacked once, scored by every detector."""
 
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from aloe_lightning.data import ImageSet, process
 from aloe_lightning.detectors import Detector, ScoreFn
 from aloe_lightning.errors import UserError
 from aloe_lightning.progress import track
+from aloe_lightning.randomness import generator
 
 State = Literal["clean", "attacked"]
 Scores = NDArray[np.float64]
@@ -94,8 +94,7 @@ def evaluate(
     def score_set(name: str, image_set: ImageSet, membership: Membership) -> SetScores:
         rank, world = process()
         mine = torch.arange(rank, len(image_set), world)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + zlib.crc32(name.encode()))
-        starts = uniform_start(image_set.images.shape, generator, torch.empty(0))
+        starts = uniform_start(image_set.images.shape, generator(seed, "start", name), torch.empty(0))
 
         def batches() -> Iterator[Columns]:
             for indices in torch.split(mine, settings.batch_size):

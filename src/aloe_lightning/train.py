@@ -65,4 +65,4 @@ def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label:
 def fit(trainer: Trainer, objective: Objective, data: RobustOODData, resume_from: Path | None = None) -> None:
     """Train; from the state of an earlier, interrupted run if there is one."""
     found = resume_from if resume_from is not None and resume_from.is_file() else None
-    trainer.fit(objective, datamodule=data, ckpt_path=None if found is None else str(found))
+    trainer.fit(objective, datamodule=data, ckpt_path=None if found is None else str(found), weights_only=True)

@@ -9,6 +9,7 @@ from torch.distributed import get_rank, get_world_size, is_available, is_initial
 from torch.utils.data import Dataset, Sampler
 
 from aloe_lightning.data.source import ImageSet, ImageSource
+from aloe_lightning.randomness import generator, seed_of
 
 
 class Batch(NamedTuple):
@@ -18,18 +19,25 @@ class Batch(NamedTuple):
         inliers: (B, 3, 32, 32).
         labels: int64 (B,).
         outliers: (B', 3, 32, 32), empty for objectives without outliers.
+        seed: of everything random that is done with this batch.
     """
 
     inliers: Tensor
     labels: Tensor
     outliers: Tensor
+    seed: int = 0
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A generator on the batch's device for one purpose, such as `augmentation`."""
+        return generator(self.seed, purpose, device=self.inliers.device)
 
 
 class Plan(NamedTuple):
-    """Indices of one batch: inliers (B,) and outliers (B',)."""
+    """Indices of one batch, inliers (B,) and outliers (B',), and its seed."""
 
     inliers: Tensor
     outliers: Tensor
+    seed: int
 
 
 def process() -> tuple[int, int]:
@@ -69,17 +77,18 @@ class EpochPlan(Sampler[Plan]):
 
     def __iter__(self) -> Iterator[Plan]:
         rank, world = process()
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = generator(self.seed, "order", self.epoch)
         share = self.num_inliers // world
-        inliers = torch.randperm(self.num_inliers, generator=generator)[: share * world][rank::world]
+        inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
         wanted = len(self) * self.outlier_batch
         rounds = -(-wanted * world // self.num_outliers) if self.num_outliers else 0
-        orders = [torch.randperm(self.num_outliers, generator=generator) for _ in range(rounds)]
+        orders = [torch.randperm(self.num_outliers, generator=order) for _ in range(rounds)]
         outliers = torch.cat(orders)[rank::world][:wanted] if orders else torch.empty(0, dtype=torch.int64)
         for step in range(len(self)):
             chosen = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
             beside = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
-            yield Plan(chosen, beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)])
+            beside = beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)]
+            yield Plan(chosen, beside, seed_of(self.seed, "batch", self.epoch, step, rank))
 
 
 class TrainingImages(Dataset[Batch]):
@@ -91,4 +100,4 @@ class TrainingImages(Dataset[Batch]):
     def __getitem__(self, plan: Plan) -> Batch:
         assert self.inliers.labels is not None
         outliers = self.outliers.take(plan.outliers) if self.outliers is not None else self.inliers.images[:0]
-        return Batch(self.inliers.take(plan.inliers), self.inliers.labels[plan.inliers], outliers)
+        return Batch(self.inliers.take(plan.inliers), self.inliers.labels[plan.inliers], outliers, plan.seed)

@@ -98,12 +98,14 @@ class RobustOODData(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device and turn uint8 into float32 in [0, 1]."""
-        return Batch(self._prepare(batch.inliers), batch.labels, self._prepare(batch.outliers))
+        draws = batch.generator("augmentation")
 
-    def _prepare(self, images: Tensor) -> Tensor:
-        if self.inliers.augment and len(images):
-            images = random_crop_flip(images)
-        return images.to(torch.float32).div_(255)
+        def prepared(images: Tensor) -> Tensor:
+            if self.inliers.augment:
+                images = random_crop_flip(images, generator=draws)
+            return images.to(torch.float32).div_(255)
+
+        return batch._replace(inliers=prepared(batch.inliers), outliers=prepared(batch.outliers))
 
     def test_set(self, limit: int | None = None) -> ImageSet:
         """The in-distribution test images, or `limit` of them drawn by a fixed seed."""

@@ -17,6 +17,7 @@ class ADV(Objective):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy on perturbed inliers."""
-        (x,) = self.worst_case((batch.inliers, negative_log_likelihood(batch.labels)))
+        attacked = (batch.inliers, negative_log_likelihood(batch.labels))
+        (x,) = self.worst_case(attacked, generator=batch.generator("attack"))
         (z,) = self.logits(x)
         return self.logged(cross_entropy(z, batch.labels).mean(), batch, z)

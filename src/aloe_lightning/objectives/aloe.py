@@ -18,7 +18,9 @@ class ALOE(Objective):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy on perturbed inliers, cross-entropy to uniform on perturbed outliers."""
         x, outliers = self.worst_case(
-            (batch.inliers, negative_log_likelihood(batch.labels)), (batch.outliers, uniform_cross_entropy)
+            (batch.inliers, negative_log_likelihood(batch.labels)),
+            (batch.outliers, uniform_cross_entropy),
+            generator=batch.generator("attack"),
         )
         z, z_out = self.logits(x, outliers)
         loss = cross_entropy(z, batch.labels).mean() + self.outlier_weight * uniform_cross_entropy(z_out).mean()

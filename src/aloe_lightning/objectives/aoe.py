@@ -17,7 +17,8 @@ class AOE(Objective):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy on perturbed inliers, cross-entropy to uniform on clean outliers."""
-        (x,) = self.worst_case((batch.inliers, negative_log_likelihood(batch.labels)))
+        attacked = (batch.inliers, negative_log_likelihood(batch.labels))
+        (x,) = self.worst_case(attacked, generator=batch.generator("attack"))
         z, z_out = self.logits(x, batch.outliers)
         loss = cross_entropy(z, batch.labels).mean() + self.outlier_weight * uniform_cross_entropy(z_out).mean()
         return self.logged(loss, batch, z, z_out)

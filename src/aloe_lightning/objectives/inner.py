@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from aloe_lightning.attacks import BatchNormMode, Rounding, attackable, pgd_linf
@@ -33,7 +34,9 @@ class InnerMaximisation:
     rounding: Rounding = "none"
     batchnorm: BatchNormMode = "eval"
 
-    def __call__(self, net: nn.Module, images: Tensor, loss: LogitsLoss) -> Tensor:
+    def __call__(
+        self, net: nn.Module, images: Tensor, loss: LogitsLoss, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> the images of their balls that (nearly) maximise a loss of the logits."""
         with attackable(net, self.batchnorm):
             return pgd_linf(
@@ -44,4 +47,5 @@ class InnerMaximisation:
                 steps=math.floor(self.epsilon) + 1 if self.steps is None else self.steps,
                 random_start=self.random_start,
                 rounding=self.rounding,
+                generator=generator,
             )

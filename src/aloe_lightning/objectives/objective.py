@@ -61,19 +61,19 @@ class Objective(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The objective's equation on one batch."""
 
-    def worst_case(self, *parts: tuple[Tensor, LogitsLoss]) -> list[Tensor]:
+    def worst_case(self, *parts: tuple[Tensor, LogitsLoss], generator: torch.Generator) -> list[Tensor]:
         """For each (images, loss of their logits): the images perturbed to maximise the loss.
 
         With joint passes all parts share each step's forward and backward pass.
         """
         if not self.joint_passes:
-            return [self.attack(self.net, images, loss) for images, loss in parts]
+            return [self.attack(self.net, images, loss, generator) for images, loss in parts]
         sizes = [len(images) for images, _ in parts]
 
         def loss_of_all(logits: Tensor) -> Tensor:
             return torch.cat([loss(z) for (_, loss), z in zip(parts, torch.split(logits, sizes), strict=True)])
 
-        worst = self.attack(self.net, torch.cat([images for images, _ in parts]), loss_of_all)
+        worst = self.attack(self.net, torch.cat([images for images, _ in parts]), loss_of_all, generator)
         return list(torch.split(worst, sizes))
 
     def logits(self, *parts: Tensor) -> list[Tensor]:
@@ -86,11 +86,6 @@ class Objective(LightningModule):
         """SGD and its per-step schedule over the whole of the training."""
         sgd, schedule = self.optim.build(self.net, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": sgd, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_train_epoch_start(self) -> None:
-        """Make every draw of an epoch a function of seed, epoch and process, so that a resumed run repeats it."""
-        seed = int(getattr(self.trainer.datamodule, "seed", 0))  # type: ignore[attr-defined]
-        torch.manual_seed((seed * 1_000_003 + self.current_epoch) * 1_009 + self.global_rank)
 
     def logged(self, loss: Tensor, batch: Batch, inlier_logits: Tensor, outlier_logits: Tensor | None = None) -> Tensor:
         """Return the loss, having logged it and its parts at the trainer's logging steps."""
