@@ -1,0 +1,53 @@
+"""Fixtures: golden outputs of the authors' code, and a net small enough for properties."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aloe_lightning.nets import DenseNet, SmallNet
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder beside the repository with golden outputs and real images."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"no golden outputs or real images at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def reference(shared):
+    """Golden outputs of the authors' code on 40 + 40 real images."""
+    with np.load(shared / "golden" / "reference_cifar10.npz", allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+@pytest.fixture(scope="session")
+def golden_images(reference):
+    return {
+        side: torch.from_numpy(reference[f"{side}_images"]).permute(0, 3, 1, 2).float() / 255 for side in ("id", "ood")
+    }
+
+
+@pytest.fixture(scope="session")
+def golden_net(shared):
+    """The DenseNet-BC-100-12 behind the golden outputs, in eval mode."""
+    with np.load(shared / "golden" / "densenet_bc100_cifar10.npz", allow_pickle=False) as arrays:
+        net = DenseNet(10, mean=arrays["__mean__"].tolist(), std=arrays["__std__"].tolist())
+        net.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files if not key.startswith("__")})
+    return net.eval()
+
+
+@pytest.fixture
+def small_net():
+    torch.manual_seed(0)
+    return SmallNet(10, width=4).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from aloe_lightning.nets import DenseNet, SmallNet
+
+
+def count(net):
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def test_densenet_is_the_papers():
+    assert count(DenseNet(10)) == 769_162
+
+
+def test_small_net_has_the_stated_size():
+    assert count(SmallNet(10)) == 303_706
+
+
+def test_logits_equal_the_authors(golden_net, golden_images, reference):
+    with torch.no_grad():
+        for side in ("id", "ood"):
+            torch.testing.assert_close(
+                golden_net(golden_images[side]), torch.from_numpy(reference[f"{side}_clean_logits"]), atol=1e-4, rtol=0
+            )
+
+
+@pytest.mark.parametrize("attack", ["conf_eps1", "conf_eps2", "conf_eps4", "classifier_eps1"])
+def test_logits_of_the_authors_attacked_images_equal_theirs(golden_net, golden_images, reference, attack):
+    for side in ("id", "ood"):
+        if f"{side}_{attack}_delta255" in reference:
+            delta = torch.from_numpy(reference[f"{side}_{attack}_delta255"]).float() / 255
+            with torch.no_grad():
+                logits = golden_net(golden_images[side] + delta)
+            torch.testing.assert_close(
+                logits, torch.from_numpy(reference[f"{side}_{attack}_logits"]), atol=1e-4, rtol=0
+            )
+
+
+def test_features_are_channel_means_of_the_four_layers(golden_net, golden_images, reference):
+    with torch.no_grad():
+        features = golden_net.features(golden_images["id"])
+    assert [f.shape[1] for f in features] == [24, 108, 150, 342]
+    logits = torch.from_numpy(reference["id_clean_logits"])
+    torch.testing.assert_close(golden_net.fc(features[-1]), logits, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("init", "fan"), [("kaiming", 48 * 1 * 1), ("authors", 16)])
+def test_initialisation_has_the_stated_spread(init, fan):
+    torch.manual_seed(0)
+    weights = DenseNet(10, init=init).block3.layer[15].conv1.weight
+    assert weights.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.02)
+
+
+def test_depth_that_does_not_fit_says_which_do():
+    with pytest.raises(ValueError, match=r"6 n \+ 4.*got 99"):
+        DenseNet(10, depth=99)
+
+
+@pytest.mark.parametrize("net", [DenseNet(7, depth=10), SmallNet(7, width=4)])
+def test_normalisation_is_inside_and_not_in_the_state_dict(net, images):
+    assert not [name for name in net.state_dict() if "normalize" in name]
+    other = type(net)(
+        7, **({"depth": 10} if isinstance(net, DenseNet) else {"width": 4}), mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    other.load_state_dict(net.state_dict())
+    torch.testing.assert_close(other.eval()((images - 0.5) / 0.25), net.eval()(images), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [(0.5, 0.5), (0.5, 0.5, 0.5, 0.5)])
+def test_normalisation_wants_three_channels(mean):
+    with pytest.raises(ValueError, match="three numbers"):
+        SmallNet(10, mean=mean)

@@ -1,0 +1,114 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from aloe_lightning.attacks import ConfidenceAttack
+from aloe_lightning.data import ImageSet
+from aloe_lightning.detectors import MSP, ODIN
+from aloe_lightning.errors import UserError
+from aloe_lightning.evaluate import EvaluationSettings, evaluate
+
+
+def image_set(count, seed, labelled=False):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return ImageSet(images, torch.randint(10, (count,), generator=generator) if labelled else None)
+
+
+SETS = {"noise": image_set(9, 2), "more": image_set(5, 3)}
+DETECTORS = {"msp": MSP(), "odin": ODIN()}
+
+
+def run(net, attack=None, **settings):
+    attack = attack or ConfidenceAttack(epsilon=4, steps=3)
+    return evaluate(net, DETECTORS, image_set(13, 1, True), SETS, attack, EvaluationSettings(**settings))
+
+
+def flat(evaluation):
+    sets = {"id": evaluation.id, **evaluation.ood}
+    return {(n, d, s): v for n, e in sets.items() for d, states in e.scores.items() for s, v in states.items()}
+
+
+def test_scores_are_those_of_detector_and_attack_called_by_hand(small_net):
+    attack = ConfidenceAttack(epsilon=4, steps=3, random_start=False)
+    found = run(small_net, attack)
+    for name, images, side in (("id", image_set(13, 1), "id"), ("noise", SETS["noise"], "ood")):
+        x = images.images.float() / 255
+        adversarial = attack(small_net, x, side)
+        with torch.no_grad():
+            for key, detector in DETECTORS.items():
+                score = detector.fit(small_net)
+                np.testing.assert_allclose(flat(found)[name, key, "clean"], score(x), rtol=1e-5)
+                np.testing.assert_allclose(flat(found)[name, key, "attacked"], score(adversarial), rtol=1e-5)
+
+
+def test_accuracy_is_that_of_clean_images(small_net):
+    known = image_set(13, 1, True)
+    with torch.no_grad():
+        right = small_net(known.images.float() / 255).argmax(1) == known.labels
+    assert run(small_net).id.correct == pytest.approx(right.float().mean().item())
+    assert run(small_net).ood["noise"].correct is None
+
+
+def test_results_do_not_depend_on_batch_size_though_starts_are_random(small_net):
+    whole, parts = flat(run(small_net, batch_size=100)), flat(run(small_net, batch_size=4))
+    for key, scores in whole.items():
+        np.testing.assert_allclose(scores, parts[key], rtol=2e-3, err_msg=str(key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountingAttack(ConfidenceAttack):
+    """Counts the images it is asked to attack."""
+
+    seen: list
+
+    def __call__(self, net, images, membership, start=None):
+        self.seen.extend([membership] * len(images))
+        return super().__call__(net, images, membership, start)
+
+
+def test_each_image_is_attacked_once_for_all_detectors_and_sets(small_net):
+    attack = CountingAttack(seen=[], steps=1)
+    run(small_net, attack, batch_size=4)
+    assert (attack.seen.count("id"), attack.seen.count("ood")) == (13, 9 + 5)
+
+
+def test_the_net_is_left_as_it_was(small_net):
+    small_net.train()
+    before = {name: tensor.clone() for name, tensor in small_net.state_dict().items()}
+    run(small_net)
+    assert small_net.training
+    assert all(p.requires_grad for p in small_net.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in small_net.state_dict().items())
+
+
+def test_a_net_that_has_diverged_is_named(small_net):
+    small_net.fc.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="msp gives scores on id that are not finite"):
+        run(small_net)
+
+
+def share(rank, world, net, path, store):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.FileStore(store, world), rank=rank, world_size=world
+    )
+    found = run(net, batch_size=4)
+    if rank == world - 1:
+        np.savez(path, **{"/".join(key): scores for key, scores in flat(found).items()}, correct=found.id.correct)
+    torch.distributed.destroy_process_group()
+
+
+def test_three_processes_find_what_one_finds(small_net, tmp_path):
+    expected = run(small_net)
+    path = tmp_path / "scores.npz"
+    torch.multiprocessing.start_processes(
+        share, (3, small_net, path, str(tmp_path / "store")), nprocs=3, start_method="fork"
+    )
+    with np.load(path) as found:
+        assert float(found["correct"]) == pytest.approx(expected.id.correct)
+        for key, scores in flat(expected).items():
+            assert found["/".join(key)].shape == scores.shape
+            np.testing.assert_allclose(found["/".join(key)], scores, rtol=2e-3)

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from aloe_lightning.metrics import OODMetrics, ood_metrics, threshold_at_tpr, tied_pairs
+
+CASES = ("gauss", "separable", "inverted", "softmax_like", "tiny_range", "big_range", "unbalanced")
+SCORES = st.lists(st.integers(0, 12), min_size=1, max_size=30)
+
+
+def slow_fpr95(id_scores, ood_scores):
+    """Every threshold between scores, the nearest true positive rate, of equally near the lowest threshold."""
+    best = None
+    cuts = [min(id_scores) - 0.5, *(v + 0.25 for v in sorted(set(id_scores)))]
+    for cut in cuts:
+        tpr = sum(v > cut for v in id_scores) / len(id_scores)
+        if best is None or abs(tpr - 0.95) < best[0]:
+            best = (abs(tpr - 0.95), sum(v > cut for v in ood_scores) / len(ood_scores))
+    return best[1]
+
+
+def slow_detection_error(id_scores, ood_scores):
+    cuts = [-1e9, *(v + 0.25 for v in set(id_scores) | set(ood_scores))]
+    return min(
+        (sum(v <= c for v in id_scores) / len(id_scores) + sum(v > c for v in ood_scores) / len(ood_scores)) / 2
+        for c in cuts
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equal_to_the_authors(shared, case):
+    """Theirs are trapezoids under the precision-recall curve, ours the step function: hence 2e-3 for the two AUPRs."""
+    with np.load(shared / "golden" / "metrics.npz", allow_pickle=False) as golden:
+        found = ood_metrics(golden[f"{case}_id"], golden[f"{case}_ood"])
+        assert found["fpr95"] == pytest.approx(float(golden[f"{case}_FPR"]), abs=1e-9)
+        assert found["detection_error"] == pytest.approx(float(golden[f"{case}_DTERR"]), abs=1e-9)
+        assert found["auroc"] == pytest.approx(float(golden[f"{case}_AUROC"]), abs=1e-9)
+        assert found["aupr_in"] == pytest.approx(float(golden[f"{case}_AUIN"]), abs=2e-3)
+        assert found["aupr_out"] == pytest.approx(float(golden[f"{case}_AUOUT"]), abs=2e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("shift", [-60.0, 0.0, 30.0])
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_areas_equal_scikit_learns_at_any_scale_with_and_without_ties(scale, shift, decimals):
+    rng = np.random.default_rng(0)
+    known = (rng.normal(1, 1, 3000).round(decimals) + shift) * scale
+    novel = (rng.normal(0, 1, 2000).round(decimals) + shift) * scale
+    labels, scores = np.repeat([1, 0], [3000, 2000]), np.concatenate([known, novel])
+    found = ood_metrics(known, novel)
+    assert found["auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert found["aupr_in"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert found["aupr_out"] == pytest.approx(average_precision_score(1 - labels, -scores), abs=1e-12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(id_scores=SCORES, ood_scores=SCORES)
+def test_every_metric_equals_a_slow_loop_with_ties(id_scores, ood_scores):
+    found = ood_metrics(id_scores, ood_scores)
+    pairs = [(a > b) + (a == b) / 2 for a in id_scores for b in ood_scores]
+    assert found["auroc"] == pytest.approx(sum(pairs) / len(pairs))
+    assert tied_pairs(id_scores, ood_scores) == pytest.approx(sum(p == 0.5 for p in pairs) / len(pairs))
+    assert found["fpr95"] == pytest.approx(slow_fpr95(id_scores, ood_scores))
+    assert found["detection_error"] == pytest.approx(slow_detection_error(id_scores, ood_scores))
+
+
+@settings(max_examples=50, deadline=None)
+@given(id_scores=SCORES, ood_scores=SCORES, scale=st.integers(1, 50), shift=st.integers(-100, 100))
+def test_metrics_depend_on_ranks_only(id_scores, ood_scores, scale, shift):
+    moved = ood_metrics([scale * v + shift for v in id_scores], [scale * v + shift for v in ood_scores])
+    assert moved == ood_metrics(id_scores, ood_scores)
+
+
+def test_closed_forms():
+    perfect = ood_metrics(np.arange(100, 200), np.arange(100))
+    assert perfect == pytest.approx(
+        {"fpr95": 0.0, "detection_error": 0.0, "auroc": 1.0, "aupr_in": 1.0, "aupr_out": 1.0}
+    )
+    reversed_ = ood_metrics(np.arange(100), np.arange(100, 200))
+    assert (reversed_["fpr95"], reversed_["auroc"], reversed_["detection_error"]) == (1.0, 0.0, 0.5)
+    constant = ood_metrics(np.ones(40), np.ones(60))
+    assert (constant["fpr95"], constant["auroc"], constant["aupr_in"]) == (1.0, 0.5, 0.4)
+
+
+def test_threshold_rejects_five_percent():
+    scores = np.arange(1, 101)
+    assert threshold_at_tpr(scores) == 5
+    assert (scores > threshold_at_tpr(scores)).mean() == 0.95
+
+
+@pytest.mark.parametrize(("bad", "message"), [([], "no ID scores"), ([1.0, float("nan")], "1 of 2 ID scores")])
+def test_empty_and_non_finite_scores_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        ood_metrics(bad, [0.0])
+
+
+def test_metric_class_accumulates_to_the_function():
+    rng = np.random.default_rng(1)
+    scores = torch.from_numpy(rng.normal(50, 20, 500)).float()
+    is_id = torch.from_numpy(rng.random(500) < 0.3)
+    metric = OODMetrics()
+    for part, side in zip(scores.split(64), is_id.split(64), strict=True):
+        metric.update(part, side)
+    expected = ood_metrics(scores[is_id], scores[~is_id])
+    assert {k: v.item() for k, v in metric.compute().items()} == pytest.approx(expected, abs=1e-6)
