@@ -69,7 +69,9 @@ def test_training_logs_every_quantity(command):
     (cell,) = (outputs / "demo").glob("aloe-*")
     rows = list(csv.DictReader((cell / "metrics.csv").read_text().splitlines()))
     logged = {name for row in rows for name, value in row.items() if value}
-    kinds = [f"inlier_{what}_{state}" for what in ("loss", "accuracy", "confidence") for state in ("clean", "adversarial")]
+    kinds = [
+        f"inlier_{what}_{state}" for what in ("loss", "accuracy", "confidence") for state in ("clean", "adversarial")
+    ]
     expected = [*kinds, "outlier_loss_adversarial", "outlier_confidence_adversarial", "lr", "loss"]
     assert {f"train/{name}" for name in expected} <= logged
     rate = [float(row["train/lr"]) for row in rows if row.get("train/lr")]
@@ -119,7 +121,8 @@ def test_a_sweep_over_epsilon_takes_its_arguments_in_any_order(command):
 
 def test_wandb_logs_offline_without_a_key(command, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", "/dev/null")
     outputs = command("+experiment=demo_oe", *TINY, "logger=wandb")
     (log,) = outputs.glob("demo/oe-*/wandb/offline-run-*/run-*.wandb")
     content = log.read_bytes()
@@ -140,7 +143,9 @@ def test_versions_and_config_say_what_ran(command):
     outputs = command("+experiment=demo_oe", *TINY)
     (cell,) = (outputs / "demo").glob("oe-*")
     facts = json.loads((cell / "versions.json").read_text())
-    assert facts["packages"]["torch"] == torch.__version__.split("+")[0] or facts["packages"]["torch"] == torch.__version__
+    assert (
+        facts["packages"]["torch"] == torch.__version__.split("+")[0] or facts["packages"]["torch"] == torch.__version__
+    )
     assert "width: 4" in (cell / "config" / "config.yaml").read_text()
 
 

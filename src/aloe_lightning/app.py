@@ -2,12 +2,15 @@
 
 import os
 import sys
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,13 +21,44 @@ from aloe_lightning.errors import UserError
 DEMO = ["--multirun", "+sweep=methods"]
 
 
+class TablesAtTheEnd(Callback):
+    """Remembers where results go, so that `main` shows the tables once and last, also when a job of a sweep failed.
+
+    Hydra's own `on_multirun_end` is left out after a failure.
+    """
+
+    folder: Path | None = None
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Called by Hydra before a single run."""
+        TablesAtTheEnd.folder = Path(config.paths.outputs)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Called by Hydra before a sweep, in the process that starts the jobs."""
+        TablesAtTheEnd.folder = Path(config.paths.outputs)
+
+    @classmethod
+    def show(cls, since: float) -> None:
+        """Print what was tabulated since a time."""
+        if cls.folder is not None and cls.folder.is_dir():
+            from aloe_lightning.report import show_studies
+
+            show_studies(cls.folder, since)
+
+
 @hydra.main(version_base="1.3", config_path="pkg://aloe_lightning.conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     """One job of Hydra's: a cell."""
-    config = validated(cfg)
-    from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
+    try:
+        config = validated(cfg)
+        from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
 
-    run_cell(config, Path(HydraConfig.get().runtime.output_dir))
+        run_cell(config, Path(HydraConfig.get().runtime.output_dir))
+    except UserError as error:
+        # Hydra adds a line of its own to an exception. A sweep needs the exception all the same: its other jobs go on.
+        if HydraConfig.get().mode == RunMode.MULTIRUN or cfg.get("debug") is True:
+            raise
+        tell(error)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,21 +70,31 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.argv[1:] = normalised(arguments) or DEMO
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    started, TablesAtTheEnd.folder = time.time(), None
     try:
-        job()
+        try:
+            job()
+        finally:
+            TablesAtTheEnd.show(since=started)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if "debug=true" in (argument.lower() for argument in arguments):
             raise
-        print(f"aloe_lightning: error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        tell(error)
     except KeyboardInterrupt:
         print("aloe_lightning: interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def one_line(error: Any) -> str:
+def tell(error: Exception) -> NoReturn:
+    """Say in one line what is wrong and exit with 2."""
+    print(f"aloe_lightning: error: {one_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def one_line(error: Exception) -> str:
     """A message without its line breaks, with the nearest valid name where Hydra gives none."""
-    told = str(error).split("Config search path")[0]
+    told = str(error).split("Config search path")[0].split("To append to your config")[0]
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     text = " ".join(line if line[-1] in ".,:;?!" else line + ";" for line in lines).rstrip(";")
-    return text + nearest_override(str(error))
+    hint = nearest_override(str(error))
+    return text.rstrip(".") + hint if hint else text

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
 
 from aloe_lightning.config import known_keys, nearest
 
@@ -35,7 +37,10 @@ def nearest_override(message: str) -> str:
     """What Hydra's "Key 'x' is not in struct" or "Could not find 'group/x'" probably meant."""
     if key := re.search(r"Key '([^']+)' is not in struct", message):
         return nearest(key[1], known_keys())
-    if choice := re.search(r"Could not find '[\w/]*?(\w+)'", message):
-        options = re.findall(r"^\s+(\w+)$", message, re.MULTILINE)
-        return nearest(choice[1], options)
+    if choice := re.search(r"Could not (?:find|load) '([\w/]+)/(\w+)'", message):
+        group = files("aloe_lightning.conf").joinpath(choice[1])
+        options = [Path(file.name).stem for file in group.iterdir()] if group.is_dir() else []
+        return nearest(choice[2], options)
+    if key := re.search(r"Could not override '([^']+)'", message):
+        return nearest(key[1].split(".")[-1], known_keys())
     return ""

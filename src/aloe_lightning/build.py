@@ -55,7 +55,7 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
     return RobustOODData(
         build(config["data"], "data"),
         build(config["outliers"], "outliers", named=False) if uses_outliers else None,
-        {name: build(node, f"ood.{name}") for name, node in config["ood"].items()},
+        {name: build(node, f"ood.{name}", named=False) for name, node in config["ood"].items()},
         batch=BatchSizes(**config["batch"]),
         seed=config["seed"],
     )

@@ -33,8 +33,9 @@ def load_weights(path: str | Path, net: nn.Module) -> None:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot read the checkpoint {file.absolute()}: truncated or not weights ({reason})") from error
+        raise UserError(
+            f"cannot read the checkpoint {file.absolute()}: truncated, or holds more than tensors and plain values"
+        ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):

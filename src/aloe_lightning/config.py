@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -28,17 +28,36 @@ def validated(cfg: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"config: {str(error).splitlines()[0]}") from error
+        key = f" ({error.full_key})" if error.full_key else ""
+        raise UserError(f"config: {str(error).splitlines()[0]}{key}") from error
     assert isinstance(plain, dict)
     content: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    if isinstance(content.get("ood"), dict):
+        content["ood"] = {name: _folder_if_path(node) for name, node in content["ood"].items()}
     try:
         Config.model_validate(content)
     except ValidationError as error:
-        raise UserError("config: " + "; ".join(_problem(e) for e in error.errors())) from error
+        raise UserError("config: " + "; ".join(_problem(e) for e in _not_inherited(error.errors()))) from error
     problems = list(_contradictions(content))
     if problems:
         raise UserError("config: " + "; ".join(problems))
     return content
+
+
+def _not_inherited(errors: Sequence[Any]) -> list[Any]:
+    """Without the errors of keys that only pass on a bad `epsilon`."""
+    bad = [e["input"] for e in errors if e["loc"] == ("epsilon",)]
+
+    def inherited(error: Any) -> bool:
+        place = error["loc"]
+        return place != ("epsilon",) and str(place[-1]).endswith("epsilon") and error["input"] in bad
+
+    return [error for error in errors if not inherited(error)]
+
+
+def _folder_if_path(node: Any) -> Any:
+    """`ood.mine=/path/to/images` is short for an image folder there."""
+    return {"_target_": "aloe_lightning.data.ImageFolder", "path": node} if isinstance(node, str) else node
 
 
 def _problem(error: Any) -> str:
@@ -53,7 +72,9 @@ def _problem(error: Any) -> str:
         return f"{key}: nothing called {found!r}{nearest(found, known)}"
     if error["type"] == "missing":
         return f"{key} is missing"
-    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
+    fraction = place[-1].endswith("epsilon") and isinstance(error["input"], str)
+    hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if fraction else ""
+    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r}){hint}"
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -65,7 +86,8 @@ def nearest(name: str, known: list[str]) -> str:
 def known_keys() -> list[str]:
     """Every key that some part of the config has."""
     models = [Config, *TARGETS.values(), *(field.annotation for field in Config.model_fields.values())]
-    return sorted({name for model in models for name in getattr(model, "model_fields", {})})
+    names = {"experiment", "sweep"}
+    return sorted(names | {name for model in models for name in getattr(model, "model_fields", {})})
 
 
 def _contradictions(content: dict[str, Any]) -> Iterator[str]:
@@ -103,9 +125,17 @@ def _is_demo(node: dict[str, Any]) -> bool:
 def setting_fingerprint(content: dict[str, Any]) -> str:
     """Eight hex digits of everything that must agree for two cells to stand in one table."""
     kept = {key: value for key, value in content.items() if key not in NOT_PART_OF_A_SETTING}
+    root = str(kept["data"].get("root", ""))
     kept["data"] = {key: value for key, value in kept["data"].items() if key != "root"}
+    kept["outliers"] = _below(root, kept["outliers"])
+    kept["ood"] = {name: _below(root, node) for name, node in kept["ood"].items()}
     kept["attack"] = {
         part: {key: value for key, value in attack.items() if key != "epsilon"}
         for part, attack in kept["attack"].items()
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _below(root: str, node: dict[str, Any]) -> dict[str, Any]:
+    """The node with its path told from the data root, wherever that lies."""
+    return {key: value.removeprefix(root) if key == "path" else value for key, value in node.items()}

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer, seed_everything
-from rich.console import Console
 
 from aloe_lightning.build import (
     build_attack,
@@ -28,7 +27,7 @@ from aloe_lightning.evaluate import evaluate
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
 from aloe_lightning.records import Cell, Record, records_of, write_records, write_scores
-from aloe_lightning.report import StudyReport, terminal_tables, write_report
+from aloe_lightning.report import write_report
 from aloe_lightning.tracking import build_logger, finish, log_results
 from aloe_lightning.train import build_trainer, fit, quiet_lightning
 
@@ -93,7 +92,8 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
                 duration(time.monotonic() - trained),
                 folder,
             )
-            _show(report, folder.parent)
+            for run in report.left_out:
+                log.info("%s: not in the table, made under another setting: %s", label, run)
     finally:
         finish(logger)
     return records
@@ -128,12 +128,3 @@ def _write_versions(folder: Path, trainer: Trainer, train_seconds: float) -> Non
         "packages": {name: version(name) for name in PACKAGES},
     }
     (folder / "versions.json").write_text(json.dumps(facts, indent=2) + "\n")
-
-
-def _show(report: StudyReport, folder: Path) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in terminal_tables(report.rows):
-        console.print(table)
-    console.print(f"Tables and figure: {folder}", soft_wrap=True, highlight=False)
-    for run in report.left_out:
-        console.print(f"Not in the table, made under another setting: {run}", soft_wrap=True, highlight=False)

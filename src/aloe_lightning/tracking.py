@@ -45,7 +45,7 @@ def wandb_logger(
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     if mode == "auto":
-        mode = "online" if wandb.login(anonymous="never", verify=False, timeout=5) and _has_key() else "offline"
+        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
     for attempt in dict.fromkeys((mode, "offline")):
         settings = wandb.Settings(init_timeout=30, mode=attempt, silent=True)  # type: ignore[arg-type]
         logger = WandbLogger(
@@ -55,14 +55,9 @@ def wandb_logger(
             logger.experiment  # noqa: B018  creates the run now, where a failure can still be answered
             return logger
         except wandb.Error as error:
-            log.warning("W&B does not answer (%s): logging offline, `wandb sync` sends it later", error)
+            reason = str(error).splitlines()[0]
+            log.warning("W&B does not answer (%s): logging offline, `wandb sync` sends it later", reason)
     raise UserError("W&B cannot even log offline: choose logger=csv")
-
-
-def _has_key() -> bool:
-    import wandb
-
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
 
 
 def build_logger(settings: Mapping[str, Any], folder: Path, *, name: str, group: str, tags: Sequence[str]) -> Logger:

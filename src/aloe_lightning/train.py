@@ -38,8 +38,8 @@ def quiet_lightning() -> None:
     """Drop Lightning's advertisements and the warnings that our loaders make irrelevant."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*LeafSpec.*", ".*exists and is not empty.*", ".*treespec.*"):
-        warnings.filterwarnings("ignore", message=message)
+    for message in ("does not have many workers", "LeafSpec", "exists and is not empty", "the logging interval"):
+        warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 
 def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label: str) -> Trainer:

@@ -83,8 +83,9 @@ class CIFAR:
 
     def _read(self, files: dict[str, str]) -> ImageSet:
         layout = LAYOUTS[self.num_classes]
-        folder = Path(self.root).expanduser() / layout.folder
-        remedy = f"unpack the official {layout.archive} in {Path(self.root).absolute()}, or set data.root"
+        root = Path(self.root).expanduser().absolute()
+        folder = root / layout.folder
+        remedy = f"unpack the official {layout.archive} in {root}, or set data.root"
         require_files(f"CIFAR-{self.num_classes}", folder, files, verify=self.verify, remedy=remedy)
         images, labels = [], []
         for file in files:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aloe_lightning.errors import UserError
 
@@ -61,7 +62,7 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
     return content
 
 
-def read_npy(path: Path) -> "np.memmap[Any, np.dtype[np.uint8]]":
+def read_npy(path: Path) -> NDArray[np.uint8]:
     """Memory-map a `.npy` of images: uint8, (N, 32, 32, 3), the layout of 300K_random_images.npy.
 
     Raises:
@@ -70,12 +71,13 @@ def read_npy(path: Path) -> "np.memmap[Any, np.dtype[np.uint8]]":
     if not path.is_file():
         raise UserError(f"no outlier images at {path.absolute()}: put the .npy file there or set outliers.path")
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"cannot read {path.absolute()}: truncated or not an .npy array ({error})") from error
+    if not isinstance(rows, np.ndarray):
+        raise UserError(f"cannot read {path.absolute()}: an archive of arrays, not one .npy array")
     if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[1:] != (32, 32, 3) or len(rows) == 0:
         raise UserError(
             f"{path.absolute()} holds {rows.dtype} of shape {rows.shape}; images are uint8 of shape (N, 32, 32, 3)"
         )
-    mapped: np.memmap[Any, np.dtype[np.uint8]] = rows
-    return mapped
+    return rows

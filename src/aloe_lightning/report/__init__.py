@@ -1,6 +1,6 @@
 """Reports: records -> the paper's tables and figure."""
 
+from aloe_lightning.report.show import show_studies, show_study
 from aloe_lightning.report.study import StudyReport, write_report
-from aloe_lightning.report.tables import terminal_tables
 
-__all__ = ["StudyReport", "terminal_tables", "write_report"]
+__all__ = ["StudyReport", "show_studies", "show_study", "write_report"]

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from rich.table import Table
-
 from aloe_lightning.records import Record, Side
 from aloe_lightning.report.methods import DATASET_TITLES, OBJECTIVE_TITLES, method_of, row_order
 
@@ -68,6 +66,14 @@ def _means(records: Iterable[Record], key: Callable[[Record], tuple[str, ...]]) 
     return {name: fmean(values) for name, values in groups.items()}
 
 
+def read_tidy_csv(text: str) -> list[Row]:
+    """What `tidy_csv` wrote; values as rounded there."""
+    lines = csv.DictReader(io.StringIO(text))
+    return [
+        Row(r["table"], r["dataset"], r["method"], float(r["epsilon"]), r["metric"], float(r["value"])) for r in lines
+    ]
+
+
 def tidy_csv(rows: Sequence[Row]) -> str:
     """`table,dataset,method,epsilon,metric,value`: the columns of the published numbers; percent, two decimals."""
     out = io.StringIO()
@@ -93,7 +99,10 @@ def by_ood_csv(records: Sequence[Record]) -> str:
 
 
 def paper_shape(rows: Sequence[Row], dataset: str) -> tuple[list[str], list[list[str]]]:
-    """Table 1's header and body for one data set: method, clean metrics, attacked metrics at each epsilon, accuracy."""
+    """Table 1's header and body for one data set: method, then the metrics clean and attacked at each epsilon.
+
+    A column's name is its state and its metric, on two lines.
+    """
     mine = [r for r in rows if r.dataset == dataset]
     cells = {(r.method, r.epsilon, r.metric): f"{r.value:.2f}" for r in mine}
     epsilons = sorted({r.epsilon for r in mine if r.table != "table4"})
@@ -101,7 +110,7 @@ def paper_shape(rows: Sequence[Row], dataset: str) -> tuple[list[str], list[list
     header = ["Method"]
     for epsilon in epsilons:
         state = "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
-        header += [f"{title} {state}" for title in TABLE_METRICS.values()]
+        header += [f"{state}\n{title}" for title in TABLE_METRICS.values()]
     body = [[m, *(cells.get((m, e, metric), "–") for e in epsilons for metric in TABLE_METRICS)] for m in methods]
     return header, body
 
@@ -114,27 +123,13 @@ def markdown(rows: Sequence[Row], caption: str) -> str:
         lines = [
             f"**{dataset}.** {caption}",
             "",
-            "| " + " | ".join(header) + " |",
+            "| " + " | ".join(name.replace("\n", " ") for name in header) + " |",
             "|:--" + "|--:" * (len(header) - 1) + "|",
         ]
         lines += ["| " + " | ".join(line) + " |" for line in body]
         accuracy = [f"{r.method} {r.value:.2f}" for r in rows if r.dataset == dataset and r.table == "table4"]
         parts.append("\n".join([*lines, "", f"Clean accuracy: {', '.join(accuracy)}."]))
     return "\n\n".join(parts) + "\n"
-
-
-def terminal_tables(rows: Sequence[Row]) -> list[Table]:
-    """Table 1 for each data set, for a terminal."""
-    tables = []
-    for dataset in dict.fromkeys(r.dataset for r in rows):
-        header, body = paper_shape(rows, dataset)
-        table = Table(title=f"{dataset}: mean over the OOD test sets, percent", title_justify="left")
-        for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
-        for line in body:
-            table.add_row(*line)
-        tables.append(table)
-    return tables
 
 
 def write(path: Path, text: str) -> None:

@@ -1,0 +1,180 @@
+"""The plan of an epoch: properties over sizes, seeds, epochs and processes."""
+
+from collections import Counter
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aloe_lightning.data.batches import Batch, EpochPlan, TrainingImages
+from aloe_lightning.data.source import ImageSet
+
+sizes = st.fixed_dictionaries(
+    {
+        "num_inliers": st.integers(1, 60),
+        "num_outliers": st.integers(0, 60),
+        "inlier_batch": st.integers(1, 12),
+        "outlier_batch": st.integers(1, 24),
+        "seed": st.integers(0, 2**31 - 1),
+    }
+)
+
+
+def plan_of(size, epoch=0):
+    plan = EpochPlan(
+        size["num_inliers"], size["num_outliers"], **{key: size[key] for key in size if not key.startswith("num")}
+    )
+    plan.set_epoch(epoch)
+    return plan
+
+
+def epoch_of(size, epoch=0, rank=0, world=1):
+    """[(inlier indices, outlier indices)] of a process."""
+    with patch("aloe_lightning.data.batches.process", return_value=(rank, world)):
+        plan = plan_of(size, epoch)
+        batches = [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in plan]
+        assert len(batches) == len(plan)
+    return batches
+
+
+def spread(batches):
+    return [index for inliers, _ in batches for index in inliers], [index for _, beside in batches for index in beside]
+
+
+def even(outliers, num_outliers):
+    """No outlier comes for the nth time before all came n - 1 times."""
+    counts = Counter(outliers)
+    return max(counts.values()) - min(counts.get(index, 0) for index in range(num_outliers)) <= 1
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 50))
+def test_an_epoch_is_one_pass_over_the_inliers_in_full_batches(size, epoch):
+    batches = epoch_of(size, epoch)
+    inliers, _ = spread(batches)
+    assert sorted(inliers) == list(range(size["num_inliers"]))
+    full, rest = divmod(size["num_inliers"], size["inlier_batch"])
+    assert [len(chosen) for chosen, _ in batches] == [size["inlier_batch"]] * full + [rest] * (rest > 0)
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 50))
+def test_no_outlier_comes_twice_unless_they_must_and_then_evenly(size, epoch):
+    _, outliers = spread(epoch_of(size, epoch))
+    if not size["num_outliers"]:
+        assert outliers == []
+        return
+    assert set(outliers) <= set(range(size["num_outliers"]))
+    assert even(outliers, size["num_outliers"])
+
+
+@settings(deadline=None)
+@given(sizes)
+def test_outliers_stand_beside_inliers_in_the_ratio_of_the_batch_sizes(size):
+    for inliers, outliers in epoch_of(size):
+        exact = len(inliers) * size["outlier_batch"] / size["inlier_batch"] if size["num_outliers"] else 0
+        assert exact <= len(outliers) < exact + 1
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 9))
+def test_two_processes_share_an_epoch_evenly_and_disjointly(size, epoch):
+    first, second = (epoch_of(size, epoch, rank, world=2) for rank in range(2))
+    assert [(len(a), len(b)) for a, b in first] == [(len(a), len(b)) for a, b in second]
+    (inliers, outliers), (more_inliers, more_outliers) = spread(first), spread(second)
+    together = inliers + more_inliers
+    assert len(together) == len(set(together)) == size["num_inliers"] // 2 * 2
+    if size["num_outliers"] and together:
+        assert even(outliers + more_outliers, size["num_outliers"])
+
+
+@settings(deadline=None)
+@given(sizes)
+def test_the_inliers_of_two_processes_are_those_of_one_up_to_the_odd_one(size):
+    alone, _ = spread(epoch_of(size))
+    shares = [spread(epoch_of(size, rank=rank, world=2))[0] for rank in range(2)]
+    assert [index for pair in zip(*shares, strict=True) for index in pair] == alone[: len(alone) // 2 * 2]
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 50))
+def test_the_order_is_a_function_of_seed_and_epoch_alone(size, epoch):
+    torch.manual_seed(1)
+    first = epoch_of(size, epoch)
+    torch.manual_seed(2)
+    plan = plan_of(size, epoch + 1)
+    list(plan)
+    plan.set_epoch(epoch)
+    assert [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in plan] == first
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"epoch": 4}])
+def test_another_seed_or_epoch_has_another_order(change):
+    size = {"num_inliers": 50, "num_outliers": 50, "inlier_batch": 10, "outlier_batch": 10}
+    inliers, outliers = spread(epoch_of(size | {"seed": 7}, epoch=3))
+    others = spread(epoch_of(size | {"seed": change.get("seed", 7)}, epoch=change.get("epoch", 3)))
+    assert inliers != others[0]
+    assert outliers != others[1]
+    assert inliers != outliers
+
+
+def test_every_batch_of_every_epoch_and_process_has_a_seed_of_its_own_and_always_the_same():
+    size = {"num_inliers": 40, "num_outliers": 40, "inlier_batch": 5, "outlier_batch": 5}
+
+    def seeds():
+        for seed, epoch, rank in ((seed, epoch, rank) for seed in (0, 1) for epoch in range(3) for rank in (0, 1)):
+            with patch("aloe_lightning.data.batches.process", return_value=(rank, 2)):
+                yield from (batch.seed for batch in plan_of(size | {"seed": seed}, epoch))
+
+    found = list(seeds())
+    assert len(found) == 2 * 3 * 2 * 4
+    assert len(set(found)) == len(found)
+    assert list(seeds()) == found
+
+
+def test_a_batch_draws_apart_for_each_purpose():
+    batch = Batch(pictures(0, 2), torch.arange(2), pictures(0, 2), seed=3)
+    first, again, other = (torch.rand(9, generator=batch.generator(purpose)) for purpose in ("a", "a", "b"))
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_the_papers_batches_make_782_steps_of_cifar():
+    size = {"num_inliers": 50_000, "num_outliers": 300_000, "inlier_batch": 64, "outlier_batch": 128, "seed": 0}
+    batches = epoch_of(size)
+    assert len(batches) == 782
+    assert [len(part) for part in batches[0]] == [64, 128]
+    assert [len(part) for part in batches[-1]] == [16, 32]
+    _, outliers = spread(batches)
+    assert len(set(outliers)) == len(outliers) == 100_000
+
+
+def test_a_process_without_a_group_is_alone():
+    from aloe_lightning.data.batches import process
+
+    assert process() == (0, 1)
+
+
+def pictures(first, count):
+    return torch.arange(first, first + count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 3, 32, 32)
+
+
+def test_the_images_of_a_plan_are_gathered_with_their_labels():
+    inliers = ImageSet(pictures(0, 9), torch.arange(9) * 11)
+    gather = TrainingImages(inliers, ImageSet(pictures(100, 30)))
+    size = {"num_inliers": 9, "num_outliers": 30, "inlier_batch": 4, "outlier_batch": 6, "seed": 3}
+    for plan in plan_of(size):
+        batch = gather[plan]
+        assert batch.inliers[:, 0, 0, 0].tolist() == plan.inliers.tolist()
+        assert batch.labels.tolist() == [11 * index for index in plan.inliers.tolist()]
+        assert batch.seed == plan.seed
+        assert batch.outliers[:, 2, 31, 31].tolist() == [100 + index for index in plan.outliers.tolist()]
+
+
+def test_without_outliers_a_batch_has_none_of_the_inliers_shape():
+    gather = TrainingImages(ImageSet(pictures(0, 9), torch.arange(9)), None)
+    (batch, *_) = [gather[plan] for plan in EpochPlan(9, 0, inlier_batch=4, outlier_batch=6, seed=3)]
+    assert batch.outliers.shape == (0, 3, 32, 32)
+    assert batch.outliers.dtype == torch.uint8

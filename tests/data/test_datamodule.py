@@ -1,0 +1,155 @@
+"""The data module: which source is read when, and what a training step sees."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from aloe_lightning.data import Batch, BatchSizes, ImageSet, NpyImages, RobustOODData
+from aloe_lightning.data.augment import random_crop_flip
+from aloe_lightning.data.batches import EpochPlan
+from aloe_lightning.errors import UserError
+from data.fakes import make_npy, noise
+
+
+def images(count, seed):
+    return torch.from_numpy(noise(count, seed)).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass
+class Inliers:
+    num_train: int = 10
+    augment: bool = False
+    name: str = "tiny"
+    num_classes: int = 10
+    read: list = field(default_factory=list)
+
+    def train(self):
+        self.read.append("train")
+        return ImageSet(images(self.num_train, 1), torch.arange(self.num_train))
+
+    def test(self):
+        self.read.append("test")
+        return ImageSet(images(7, 2), torch.arange(7))
+
+
+@dataclass
+class Others:
+    seed: int = 3
+    count: int = 30
+    read: int = 0
+
+    def load(self):
+        self.read += 1
+        return ImageSet(images(self.count, self.seed))
+
+
+def data_of(inliers=None, outliers=None, ood=None, seed=5):
+    return RobustOODData(inliers or Inliers(), outliers, ood or {}, batch=BatchSizes(inliers=4, outliers=6), seed=seed)
+
+
+def test_nothing_is_read_before_it_is_asked_for_and_training_data_only_once():
+    inliers, outliers = Inliers(), Others()
+    data = data_of(inliers, outliers, {"far": Others()})
+    assert (inliers.read, outliers.read) == ([], 0)
+    data.setup("fit")
+    data.setup("fit")
+    assert (inliers.read, outliers.read) == (["train"], 1)
+
+
+def test_batches_are_those_of_the_plan_as_uint8():
+    data = data_of(outliers=Others())
+    data.setup("fit")
+    plan = EpochPlan(10, 30, inlier_batch=4, outlier_batch=6, seed=5)
+    loaded = list(data.train_dataloader())
+    assert [len(batch.inliers) for batch in loaded] == [4, 4, 2]
+    assert [len(batch.outliers) for batch in loaded] == [6, 6, 3]
+    for batch, indices in zip(loaded, plan, strict=True):
+        assert isinstance(batch, Batch)
+        assert batch.inliers.equal(images(10, 1)[indices.inliers])
+        assert batch.labels.equal(indices.inliers)
+        assert batch.outliers.equal(images(30, 3)[indices.outliers])
+        assert batch.seed == indices.seed
+        assert batch.inliers.dtype == batch.outliers.dtype == torch.uint8
+
+
+def test_the_seed_is_the_plans():
+    labels = []
+    for seed in (5, 5, 6):
+        data = data_of(seed=seed)
+        data.setup("fit")
+        labels.append(torch.cat([batch.labels for batch in data.train_dataloader()]).tolist())
+    assert labels[0] == labels[1] != labels[2]
+
+
+def test_without_outliers_batches_have_none():
+    data = data_of()
+    data.setup("fit")
+    for batch in data.train_dataloader():
+        prepared = data.on_after_batch_transfer(batch, 0)
+        assert prepared.outliers.shape == (0, 3, 32, 32)
+        assert prepared.outliers.dtype == torch.float32
+
+
+def test_a_step_sees_floats_in_unit_range_and_the_same_labels():
+    raw = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 3, 2, 2)
+    labels = torch.tensor([7, 3])
+    prepared = data_of().on_after_batch_transfer(Batch(raw, labels, raw.flip(3)), 0)
+    expected = torch.arange(256).view(1, 1, 16, 16).repeat(2, 3, 2, 2) / 255
+    assert prepared.inliers.dtype == torch.float32
+    assert prepared.inliers.equal(expected)
+    assert prepared.outliers.equal(expected.flip(3))
+    assert prepared.labels.equal(labels)
+    assert raw.dtype == torch.uint8
+
+
+def test_inliers_and_outliers_are_augmented_when_the_set_says_so():
+    raw = Batch(images(20, 1), torch.arange(20), images(30, 2), seed=9)
+    prepared = data_of(Inliers(augment=True)).on_after_batch_transfer(raw, 0)
+    draws = raw.generator("augmentation")
+    assert prepared.inliers.equal(random_crop_flip(raw.inliers, generator=draws) / 255)
+    assert prepared.outliers.equal(random_crop_flip(raw.outliers, generator=draws) / 255)
+    assert not prepared.inliers.equal(raw.inliers / 255)
+
+
+def test_augmentation_is_a_function_of_the_batchs_seed_alone():
+    data = data_of(Inliers(augment=True))
+    prepared = []
+    for state, seed in ((0, 9), (1, 9), (0, 10)):
+        torch.manual_seed(state)
+        raw = Batch(images(20, 1), torch.arange(20), images(30, 2), seed)
+        prepared.append(data.on_after_batch_transfer(raw, 0))
+    assert prepared[0].inliers.equal(prepared[1].inliers)
+    assert prepared[0].outliers.equal(prepared[1].outliers)
+    assert not prepared[0].inliers.equal(prepared[2].inliers)
+    assert prepared[0].seed == 9
+
+
+def test_a_mapped_file_serves_as_outliers_and_as_test_set(tmp_path):
+    make_npy(tmp_path / "o.npy", count=12, seed=8)
+    source = NpyImages(path=str(tmp_path / "o.npy"))
+    data = data_of(outliers=source, ood={"far": source})
+    data.setup("fit")
+    (first, *_) = data.train_dataloader()
+    (plan, *_) = EpochPlan(10, 12, inlier_batch=4, outlier_batch=6, seed=5)
+    assert first.outliers.equal(images(12, 8)[plan.outliers])
+    np.testing.assert_array_equal(data.ood_sets()["far"].images, images(12, 8))
+
+
+def test_test_sets_are_whole_or_a_fixed_sample():
+    data = data_of(ood={"near": Others(3), "far": Others(4, count=5)})
+    assert data.test_set().images.equal(images(7, 2))
+    whole, some = data.ood_sets(), data.ood_sets(limit=6)
+    assert {name: len(found) for name, found in whole.items()} == {"near": 30, "far": 5}
+    assert {name: len(found) for name, found in some.items()} == {"near": 6, "far": 5}
+    assert whole["near"].images.equal(images(30, 3))
+    drawn = data.test_set(limit=3)
+    assert drawn.images.equal(images(7, 2)[drawn.labels])
+    assert drawn.labels.equal(data.test_set(limit=3).labels)
+    assert len(drawn.labels.unique()) == 3
+
+
+def test_a_set_without_training_images_is_told_by_name():
+    with pytest.raises(UserError, match="tiny has no training images"):
+        data_of(Inliers(num_train=0)).setup("fit")

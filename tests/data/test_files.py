@@ -1,0 +1,180 @@
+"""Picture folders, .npy arrays and SVHN's .mat, against pixels known beforehand."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.io import savemat
+
+from aloe_lightning.data import SVHN, ImageFolder, ImageSet, NpyImages
+from aloe_lightning.data.files import read_image
+from aloe_lightning.data.source import MappedImages
+from aloe_lightning.errors import UserError
+from data.fakes import make_npy, make_pictures, make_svhn, noise
+
+
+def hwc(images):
+    return images.permute(0, 2, 3, 1).numpy()
+
+
+def test_a_picture_of_32_by_32_comes_as_it_is(tmp_path):
+    (pixels,) = noise(1, 1)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_long_picture_is_cut_to_its_middle(tmp_path, axis):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 96, 3), dtype=np.uint8)
+    middle = pixels[:, 32:64]
+    Image.fromarray(pixels if axis else pixels.transpose(1, 0, 2)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), middle if axis else middle.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize(("size", "resized", "left", "top"), [((80, 40), (64, 32), 16, 0), ((20, 30), (32, 48), 0, 8)])
+def test_the_short_side_becomes_32_bilinearly_with_antialiasing(tmp_path, size, resized, left, top):
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    picture.save(tmp_path / "a.png")
+    expected = picture.resize(resized, Image.Resampling.BILINEAR).crop((left, top, left + 32, top + 32))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "rgb"),
+    [("L", 90, (90, 90, 90)), ("RGBA", (10, 20, 30, 128), (10, 20, 30)), ("1", 1, (255, 255, 255))],
+)
+def test_other_colour_modes_become_rgb(tmp_path, mode, colour, rgb):
+    Image.new(mode, (45, 37), colour).save(tmp_path / "a.png")
+    assert np.unique(read_image(tmp_path / "a.png").reshape(-1, 3), axis=0).tolist() == [list(rgb)]
+
+
+def test_a_folder_is_read_at_any_depth_in_the_order_of_its_paths(tmp_path):
+    colours = {"b/2.PNG": 4, "a/z/1.png": 2, "c.bmp": 5, "a/9.jpg": 1, "b/10.jpeg": 3}
+    for place, colour in colours.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 33), (colour * 10,) * 3).save(tmp_path / place)
+    (tmp_path / "a" / "readme.txt").write_text("no picture")
+    loaded = ImageFolder(path=str(tmp_path)).load()
+    assert loaded.images.shape == (5, 3, 32, 32)
+    assert loaded.images.dtype == torch.uint8
+    assert loaded.images.amin((1, 2, 3)).tolist() == [10, 20, 30, 40, 50]
+    assert loaded.images.amax((1, 2, 3)).tolist() == [10, 20, 30, 40, 50]
+    assert loaded.labels is None
+
+
+def test_jpeg_pixels_are_the_decoders(tmp_path):
+    Image.fromarray(noise(1, 3)[0]).save(tmp_path / "a.jpg", quality=50)
+    loaded = ImageFolder(path=str(tmp_path)).load()
+    np.testing.assert_array_equal(hwc(loaded.images)[0], np.asarray(Image.open(tmp_path / "a.jpg")))
+
+
+def test_a_count_that_does_not_agree_is_told(tmp_path):
+    make_pictures(tmp_path / "set", count=3)
+    assert len(ImageFolder(path=str(tmp_path / "set"), count=3).load()) == 3
+    with pytest.raises(UserError, match=f"{tmp_path / 'set'} holds 3 images; this set has 4"):
+        ImageFolder(path=str(tmp_path / "set"), count=4).load()
+
+
+def test_a_missing_folder_and_an_empty_one_are_told_apart(tmp_path):
+    with pytest.raises(UserError, match=f"no folder of images at {tmp_path / 'nowhere'}"):
+        ImageFolder(path=str(tmp_path / "nowhere")).load()
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UserError, match=rf"no images in {tmp_path}: looked for .*\.png"):
+        ImageFolder(path=str(tmp_path)).load()
+
+
+@pytest.mark.parametrize("kept", [0, 8, 60, 0.5])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_unreadable_picture_of_a_folder_is_named(tmp_path, suffix, kept):
+    make_pictures(tmp_path, count=4)
+    broken = tmp_path / f"broken.{suffix}"
+    Image.fromarray(noise(1, 3)[0]).save(broken)
+    content = broken.read_bytes()
+    broken.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(UserError, match=f"cannot read the image {broken}"):
+        ImageFolder(path=str(tmp_path)).load()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=12))
+def test_mapped_images_come_in_the_order_asked_however_often(indices):
+    rows = noise(7, 5)
+    taken = MappedImages(rows).take(torch.tensor(indices, dtype=torch.int64))
+    assert taken.shape == (len(indices), 3, 32, 32)
+    np.testing.assert_array_equal(hwc(taken), rows[np.array(indices, dtype=int)])
+
+
+def test_npy_images_are_mapped_and_not_read(tmp_path):
+    make_npy(tmp_path / "o.npy", count=9, seed=8)
+    source = NpyImages(path=str(tmp_path / "o.npy")).load()
+    assert isinstance(source.rows, np.memmap)
+    assert len(source) == 9
+    np.testing.assert_array_equal(hwc(source.take(torch.tensor([8, 0, 8]))), noise(9, 8)[[8, 0, 8]])
+
+
+def test_a_path_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_npy(tmp_path / "o.npy", count=2)
+    make_pictures(tmp_path / "set", count=3)
+    assert len(NpyImages(path="~/o.npy").load()) == 2
+    assert len(ImageFolder(path="~/set").load()) == 3
+
+
+def test_svhn_takes_the_first_thousand_of_each_class_in_the_order_of_the_file(tmp_path):
+    labels = np.full(1203, 3, dtype=np.uint8)
+    labels[::300] = 10  # 0, 300, 600, 900 and 1200 are zeros, which the file calls 10
+    images = np.zeros((len(labels), 32, 32, 3), dtype=np.uint8)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(len(labels)) // 256, np.arange(len(labels)) % 256
+    savemat(tmp_path / "test_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": labels[:, None]})
+    loaded = SVHN(path=str(tmp_path / "test_32x32.mat"), verify=False).load()
+    threes = [index for index in range(1203) if index % 300][:1000]
+    expected = sorted([*threes, 0, 300, 600, 900, 1200])
+    assert (loaded.images[:, 0, 0, 0].int() * 256 + loaded.images[:, 1, 0, 0]).tolist() == expected
+    assert loaded.labels.tolist() == [3 if index % 300 else 0 for index in expected]
+
+
+def test_svhn_pixels_are_the_files(tmp_path):
+    make_svhn(tmp_path / "test_32x32.mat", labels=(1, 2, 10, 5), seed=4)
+    loaded = SVHN(path=str(tmp_path / "test_32x32.mat"), verify=False).load()
+    np.testing.assert_array_equal(hwc(loaded.images), noise(4, 4))
+    assert loaded.labels.tolist() == [1, 2, 0, 5]
+
+
+def test_svhn_of_another_sum_is_told_with_its_sum(tmp_path):
+    file = tmp_path / "test_32x32.mat"
+    make_svhn(file)
+    with pytest.raises(UserError, match=hashlib.md5(file.read_bytes()).hexdigest()):
+        SVHN(path=str(file)).load()
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5])
+def test_a_truncated_svhn_is_named(tmp_path, kept):
+    file = tmp_path / "test_32x32.mat"
+    make_svhn(file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(UserError, match=f"cannot read {file}: truncated or not SVHN's .mat"):
+        SVHN(path=str(file), verify=False).load()
+
+
+def test_a_missing_svhn_is_told_with_its_folder(tmp_path):
+    with pytest.raises(UserError, match=f"SVHN is not there in {tmp_path}"):
+        SVHN(path=str(tmp_path / "test_32x32.mat"), verify=False).load()
+
+
+@settings(deadline=None)
+@given(count=st.integers(0, 12), size=st.integers(1, 12))
+def test_a_subset_is_drawn_once_and_for_all_without_replacement_in_the_old_order(count, size):
+    images = torch.arange(size, dtype=torch.uint8).view(-1, 1, 1, 1).expand(size, 3, 32, 32)
+    whole = ImageSet(images, torch.arange(size) * 2)
+    part = whole.subset(count)
+    places = part.images[:, 0, 0, 0].tolist()
+    assert len(places) == min(count, size)
+    assert places == sorted(set(places))
+    assert part.labels.tolist() == [2 * place for place in places]
+    assert whole.subset(count).images.equal(part.images)
+    assert whole.subset(None) is whole

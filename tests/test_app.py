@@ -1,0 +1,425 @@
+"""The command line: any order of arguments, and for a mistake one line on stderr and exit code 2."""
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aloe_lightning import app
+from aloe_lightning.arguments import normalised
+from aloe_lightning.checkpoint import save_weights
+from aloe_lightning.errors import UserError
+from aloe_lightning.nets import SmallNet
+from data.fakes import make_root, noise, overrides
+
+ERROR = "aloe_lightning: error: "
+KINDS = ("stripes", "ripples", "clouds", "print", "photograph")
+TINY = [
+    *("objective=original", "net.width=4", "trainer.max_steps=1", "attack.eval.steps=1", "trainer.accelerator=cpu"),
+    *("data.num_train=8", "data.num_test=6", "outliers.count=8"),
+    *(f"ood.{kind}.count=4" for kind in KINDS),
+]
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Calls the command line in this process, in an empty folder, and leaves no trace in the process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
+    root = logging.getLogger()
+    handlers, level, threads = root.handlers[:], root.level, torch.get_num_threads()
+    torch.set_num_threads(1)
+    GlobalHydra.instance().clear()
+
+    def run(*arguments):
+        GlobalHydra.instance().clear()
+        code = 0
+        try:
+            app.main([*arguments])
+        except SystemExit as end:
+            code = end.code
+        told = capsys.readouterr()
+        return Answer(code, told.out, told.err)
+
+    with patch.dict(os.environ):
+        os.environ["ALOE_OUTPUTS"] = str(tmp_path / "outputs")
+        os.environ.pop("ALOE_DATA", None)
+        yield run
+    GlobalHydra.instance().clear()
+    torch.set_num_threads(threads)
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def refused(call):
+    """Calls the command line and returns its one line of complaint."""
+
+    def run(*arguments):
+        answer = call(*arguments)
+        assert answer.code == 2, answer
+        (line,) = answer.err.splitlines()
+        assert line.startswith(ERROR)
+        assert line.isprintable(), "no escape codes of a terminal"
+        assert "Traceback" not in answer.out + answer.err
+        return line.removeprefix(ERROR)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sound_root(tmp_path_factory):
+    return make_root(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def root(sound_root, tmp_path):
+    """A data root to break."""
+    return shutil.copytree(sound_root, tmp_path / "root")
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """The cells that would be run: (config, folder)."""
+    found = []
+    monkeypatch.setattr("aloe_lightning.run.run_cell", lambda config, folder: found.append((config, folder)))
+    return found
+
+
+def on(root, *more):
+    """A cell of the paper on a tiny root."""
+    small = ("net=small", "net.width=4", "trainer.max_steps=1", "trainer.accelerator=cpu", "attack.eval.steps=1")
+    return ["+experiment=cifar10_aloe", *overrides(root), *small, *more]
+
+
+def cut(path, kept=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+
+
+# --- data that is not what it should be ---
+
+
+def test_data_that_is_nowhere(refused):
+    line = refused("+experiment=cifar10_aloe", "data.root=/nowhere")
+    assert line.startswith("CIFAR-10 is not there in /nowhere/cifar-10-batches-py: ")
+    assert "cifar-10-python.tar.gz" in line
+    assert "data.root" in line
+
+
+def test_an_incomplete_folder(refused, root):
+    (root / "cifar-10-batches-py" / "data_batch_3").unlink()
+    line = refused(*on(root))
+    assert line.startswith(f"CIFAR-10 is incomplete, data_batch_3 missing in {root / 'cifar-10-batches-py'}: ")
+
+
+def test_a_truncated_batch(refused, root):
+    cut(root / "cifar-10-batches-py" / "data_batch_2")
+    assert refused(*on(root)).startswith(f"cannot read {root / 'cifar-10-batches-py' / 'data_batch_2'}: truncated")
+
+
+def test_a_batch_of_another_sum(refused, root):
+    line = refused(*on(root), "data.verify=true")
+    assert line.startswith(f"{root / 'cifar-10-batches-py' / 'test_batch'} is not the official file: MD5 ")
+    assert "expected 40351d587109b95175f43aff81a1287e" in line
+
+
+def test_truncated_outliers(refused, root):
+    cut(root / "300K_random_images.npy")
+    assert refused(*on(root)).startswith(f"cannot read {root / '300K_random_images.npy'}: truncated")
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (noise(4, 1).astype(np.float32), "holds float32 of shape (4, 32, 32, 3)"),
+        (noise(4, 1).transpose(0, 3, 1, 2), "holds uint8 of shape (4, 3, 32, 32)"),
+    ],
+)
+def test_outliers_of_another_type_or_shape(refused, root, array, told):
+    np.save(root / "300K_random_images.npy", array)
+    line = refused(*on(root))
+    assert line.startswith(f"{root / '300K_random_images.npy'} {told}; ")
+    assert "uint8 of shape (N, 32, 32, 3)" in line
+
+
+def test_an_unreadable_picture(refused, root):
+    broken = root / "iSUN" / "001.jpg"
+    broken.write_bytes(b"no picture")
+    assert refused(*on(root)).startswith(f"cannot read the image {broken} ")
+
+
+def test_a_missing_folder_of_pictures(refused, root):
+    shutil.rmtree(root / "LSUN")
+    assert refused(*on(root)).startswith(f"no folder of images at {root / 'LSUN' / 'test'}: ")
+
+
+def test_an_empty_folder_of_pictures(refused, root):
+    for picture in (root / "iSUN").iterdir():
+        picture.unlink()
+    line = refused(*on(root))
+    assert line.startswith(f"no images in {root / 'iSUN'}: ")
+    assert ".png" in line
+
+
+def test_a_folder_with_fewer_pictures_than_the_set_has(refused, root):
+    line = refused(*on(root), "ood.isun.count=8925")
+    assert line == f"{root / 'iSUN'} holds 4 images; this set has 8925"
+
+
+def test_outliers_without_a_path(refused, root):
+    assert "outliers.path" in refused(*on(root), "outliers=folder")
+
+
+# --- settings that are not what they should be ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["+experiment=cifar10", "net.num_classes=100"], ["net.num_classes is 100", "data=cifar10 has 10 classes"]),
+        (["objective=alo"], ["objective/alo", "original", "did you mean 'aloe'?"]),
+        (["detector=mps"], ["detector/mps", "odin", "did you mean 'msp'?"]),
+        (["detector=[msp,odn]"], ["detector/odn"]),
+        (["data=cifar11"], ["data/cifar11", "demo", "did you mean 'cifar10'?"]),
+        (["+experiment=cifar10_alo"], ["experiment/cifar10_alo", "did you mean 'cifar10_aloe'?"]),
+        (["epsilon=-1"], ["epsilon: ", "greater than or equal to 0", "(got -1)"]),
+        (["epsilon=8/255"], ["epsilon: ", "'8/255'", "1/255"]),
+        (["epsilo=1"], ["'epsilo'", "did you mean 'epsilon'?"]),
+        (["optim.momentun=0.5"], ["optim.momentun", "did you mean 'momentum'?"]),
+        (["+epsilo=1"], ["epsilo is unknown, did you mean 'epsilon'?"]),
+        (["+optim.momentun=0.5"], ["optim.momentun is unknown, did you mean 'momentum'?"]),
+        (["+experimnt=cifar10"], ["experimnt", "did you mean 'experiment'?"]),
+        (["trainer.max_steps=[1"], ["[1"]),
+        (["data.num_train=${nowhere}"], ["nowhere"]),
+        (
+            ["+epsilo=1", "seed=-1", "optim.lr=fast"],
+            ["epsilo is unknown", "seed: ", "(got -1)", "optim.lr: ", "'fast'"],
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be(refused, cells, arguments, parts):
+    line = refused(*arguments)
+    for part in parts:
+        assert part in line
+    assert cells == []
+
+
+def test_a_typo_in_an_experiment_file_of_ones_own(refused, cells, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [cifar10]\ntrainer: {max_epoch: 3}\n"
+    (tmp_path / "mine" / "experiment" / "my_cell.yaml").write_text(text)
+    line = refused("+experiment=my_cell", "--config-dir", str(tmp_path / "mine"))
+    assert line == "config: trainer.max_epoch is unknown, did you mean 'max_epochs'?"
+    assert cells == []
+
+
+def test_a_mistake_in_one_cell_of_a_sweep(call):
+    answer = call("+experiment=demo_original", "-m", "epsilon=-1,-2")
+    assert answer.code == 2
+    (line,) = [line for line in answer.err.splitlines() if line.startswith("aloe_lightning: error:")]
+    assert line.startswith(f"{ERROR}config: ")
+    assert "(got -1)" in line
+    assert "Traceback" not in answer.err
+
+
+# --- weights that are not what they should be ---
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
+def test_weights_that_are_nowhere(refused, tmp_path):
+    line = refused(*TINY, "checkpoint=nowhere/weights.pt")
+    assert line.startswith(f"no checkpoint at {tmp_path / 'nowhere' / 'weights.pt'}: ")
+    assert "checkpoint=" in line
+
+
+def test_weights_of_another_architecture(refused, tmp_path):
+    save_weights(tmp_path / "w.pt", SmallNet(10, width=8), {})
+    line = refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}")
+    assert line.startswith(f"{tmp_path / 'w.pt'} is of another architecture than net=SmallNet: ")
+    assert "of another shape" in line
+
+
+def test_a_tensor_too_few(refused, tmp_path):
+    state = SmallNet(10, width=4).state_dict()
+    (first, *_) = state
+    del state[first]
+    torch.save(state, tmp_path / "w.pt")
+    assert refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}").endswith(f": 1 missing ({first})")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04garbage", b"\x80\x02}q\x00."])
+def test_garbage_for_weights(refused, tmp_path, content):
+    (tmp_path / "w.pt").write_bytes(content)
+    assert str(tmp_path / "w.pt") in refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}")
+
+
+def test_truncated_weights(refused, tmp_path):
+    save_weights(tmp_path / "w.pt", SmallNet(10, width=4), {})
+    cut(tmp_path / "w.pt")
+    assert refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}").startswith(
+        f"cannot read the checkpoint {tmp_path / 'w.pt'}"
+    )
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch"])
+def test_weights_with_code_in_them_are_refused_and_not_run(refused, tmp_path, form):
+    content = {"state_dict": Harmful(tmp_path / "harm")}
+    file = tmp_path / "w.pt"
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, file)
+    line = refused(*TINY, f"checkpoint={file}")
+    assert line.startswith(f"cannot read the checkpoint {file}: ")
+    assert "can still be loaded" not in line, "no advice to run the code after all"
+    assert not (tmp_path / "harm").exists()
+    torch.load(file, weights_only=False) if form == "torch" else pickle.loads(file.read_bytes())
+    assert (tmp_path / "harm").exists(), "the file of this test is harmless: it shows nothing"
+
+
+# --- what is no mistake of the user's ---
+
+
+def test_debug_shows_the_traceback(call):
+    with pytest.raises(UserError, match="/nowhere"):
+        call("+experiment=cifar10_aloe", "data.root=/nowhere", "debug=true")
+
+
+def test_an_error_of_ours_is_not_hidden(call, monkeypatch):
+    monkeypatch.setattr("aloe_lightning.run.run_cell", lambda config, folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call()
+
+
+def test_an_interruption_is_told_and_ends_with_130(call, monkeypatch):
+    def interrupted(config, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aloe_lightning.run.run_cell", interrupted)
+    answer = call("+experiment=demo_oe")
+    assert answer.code == 130
+    assert answer.err.splitlines() == ["aloe_lightning: interrupted"]
+
+
+# --- runs ---
+
+
+def test_without_arguments_the_demo_runs_all_five_objectives(call, cells, tmp_path):
+    assert call().code == 0
+    names = [config["objective"]["name"] for config, _ in cells]
+    assert names == ["original", "oe", "adv", "aoe", "aloe"]
+    assert {config["data"]["name"] for config, _ in cells} == {"demo"}
+    assert [folder for _, folder in cells] == [
+        tmp_path / "outputs" / "demo" / f"{name}-train1-eval1-seed0" for name in names
+    ]
+
+
+def test_a_sweep_may_be_asked_for_amid_the_overrides(call, cells, tmp_path):
+    assert call("+experiment=cifar10_aloe", "-m", "epsilon=1,2").code == 0
+    assert [(config["epsilon"], config["data"]["name"]) for config, _ in cells] == [(1, "cifar10"), (2, "cifar10")]
+    assert [folder for _, folder in cells] == [
+        tmp_path / "outputs" / "cifar10" / f"aloe-train{epsilon}-eval{epsilon}-seed0" for epsilon in (1, 2)
+    ]
+
+
+def test_a_single_cell_has_the_same_folder_as_in_a_sweep(call, cells, tmp_path):
+    assert call("+experiment=cifar10_aloe", "epsilon=2").code == 0
+    assert [folder for _, folder in cells] == [tmp_path / "outputs" / "cifar10" / "aloe-train2-eval2-seed0"]
+
+
+@pytest.mark.parametrize(("classes", "objective"), [(10, "aloe"), (100, "original")])
+def test_a_cell_of_the_paper_runs_on_the_official_layout(call, sound_root, tmp_path, classes, objective):
+    experiment = f"+experiment=cifar{classes}_{objective}"
+    answer = call(experiment, *on(sound_root)[1:], "trainer.log_every_n_steps=1")
+    assert answer.code == 0, answer
+    folder = tmp_path / "outputs" / f"cifar{classes}" / f"{objective}-train1-eval1-seed0"
+    records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+    assert {(r["dataset"], r["objective"], r["num_id"]) for r in records} == {(f"cifar{classes}", objective, 6)}
+    sets = {"svhn", "textures", "places365", "lsun_c", "lsun_r", "isun"}
+    assert {(r["ood"], r["num_ood"]) for r in records if r["ood"]} == {(name, 4) for name in sets}
+    metrics = {"fpr95", "detection_error", "auroc", "aupr_in", "aupr_out", "tied_pairs"}
+    keys = {(r["detector"], r["ood"], r["side"], r["metric"]) for r in records if r["ood"]}
+    assert keys == {
+        (detector, name, side, metric)
+        for detector in ("msp", "odin")
+        for name in sets
+        for side in ("none", "id", "ood", "both")
+        for metric in metrics
+    }
+    assert len(records) == len(keys) + 1
+    weights = torch.load(folder / "weights.pt", weights_only=True)["state_dict"]
+    assert {len(t) for name, t in weights.items() if name == "fc.weight"} == {classes}
+
+
+# --- the order of arguments ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], []),
+        (["+experiment=x", "-m", "epsilon=1,2"], ["-m", "+experiment=x", "epsilon=1,2"]),
+        (["epsilon=-1", "~batch", "--multirun", "seed=1"], ["--multirun", "epsilon=-1", "~batch", "seed=1"]),
+        (["a=1", "--config-dir", "d", "b=2"], ["--config-dir", "d", "a=1", "b=2"]),
+        (["a=1", "--config-dir=d", "b=2"], ["--config-dir=d", "a=1", "b=2"]),
+        (["a=1", "-c", "job", "b=2", "--resolve"], ["-c", "job", "--resolve", "a=1", "b=2"]),
+        (["a=1", "--info", "b=2"], ["--info", "a=1", "b=2"]),
+        (["--info", "defaults", "a=1"], ["--info", "defaults", "a=1"]),
+        (["a=1", "--cfg"], ["--cfg", "a=1"]),
+    ],
+)
+def test_flags_come_first_with_their_values_and_overrides_after(arguments, expected):
+    assert normalised(arguments) == expected
+
+
+flags = st.sampled_from([["-m"], ["--multirun"], ["--config-dir", "d"], ["-cn", "n"], ["--cfg=job"], ["--help"]])
+words = st.sampled_from([["epsilon=1,2"], ["+experiment=x"], ["~batch"], ["seed=-1"], ["objective=oe"]])
+
+
+@settings(deadline=None)
+@given(st.lists(flags | words, max_size=8))
+def test_flags_and_overrides_keep_their_own_order(chunks):
+    expected = [word for chunk in chunks if chunk[0].startswith("-") for word in chunk]
+    expected += [word for chunk in chunks if not chunk[0].startswith("-") for word in chunk]
+    found = normalised([word for chunk in chunks for word in chunk])
+    assert found == expected
+    assert normalised(found) == found
+
+
+# --- as a user types it ---
+
+
+def test_the_literal_command_ends_with_2_and_one_line(tmp_path):
+    command = [sys.executable, "-m", "aloe_lightning", "+experiment=cifar10_aloe", "data.root=/nowhere"]
+    environment = {**os.environ, "ALOE_OUTPUTS": str(tmp_path / "outputs"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{ERROR}CIFAR-10 is not there in /nowhere/cifar-10-batches-py: ")
+    assert done.stdout == ""
