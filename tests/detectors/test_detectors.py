@@ -5,11 +5,19 @@ from aloe_lightning.detectors import MSP, ODIN, max_softmax
 
 
 @pytest.mark.parametrize("detector", [MSP(), ODIN()])
-@pytest.mark.parametrize("side", ["id", "ood"])
-def test_scores_equal_the_authors(golden_net, golden_images, reference, detector, side):
+@pytest.mark.parametrize(
+    ("side", "images"),
+    [(side, images) for side in ("id", "ood") for images in ("clean", "conf_eps1", "conf_eps2", "conf_eps4")]
+    + [("id", "classifier_eps1")],
+)
+def test_scores_of_the_authors_images_equal_theirs(golden_net, golden_images, reference, detector, side, images):
+    """On the clean images, and on those that their code attacked."""
+    x = golden_images[side]
+    if images != "clean":
+        x = x + torch.from_numpy(reference[f"{side}_{images}_delta255"]).float() / 255
     with torch.no_grad():
-        scores = detector.fit(golden_net)(golden_images[side])
-    expected = torch.from_numpy(reference[f"{side}_clean_{detector.name}"]).double()
+        scores = detector.fit(golden_net)(x)
+    expected = torch.from_numpy(reference[f"{side}_{images}_{detector.name}"]).double()
     torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
 
 

@@ -16,6 +16,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from aloe_lightning.errors import UserError
+
 Floats = NDArray[Any]
 Pictures = NDArray[np.uint8]
 Outline = Callable[[Floats, Floats], Floats]
@@ -107,6 +109,7 @@ def ood(kind: str, count: int, seed: int) -> Pictures:
 
     Raises:
         ValueError: for an unknown kind.
+        UserError: if the photograph is wanted and this matplotlib came without it.
     """
     if kind not in OOD_KINDS:
         raise ValueError(f"unknown kind {kind!r}; one of {', '.join(OOD_KINDS)}")
@@ -235,6 +238,8 @@ def _print(count: int, rng: Generator) -> Pictures:
 
 def _crops(count: int, rng: Generator) -> Pictures:
     """Crops of the portrait of Grace Hopper that matplotlib ships, at a third of its size, mirrored at random."""
+    if not _PHOTOGRAPH.is_file():
+        raise UserError(f"this matplotlib ships no {_PHOTOGRAPH.name}: leave the set out with ~ood.photograph")
     with Image.open(_PHOTOGRAPH) as image:
         photograph = np.asarray(image.convert("RGB").reduce(3)).transpose(2, 0, 1)
     windows = np.lib.stride_tricks.sliding_window_view(photograph, (SIDE, SIDE), (1, 2))  # (3, rows, columns, 32, 32)
@@ -249,7 +254,6 @@ _OOD: dict[str, Callable[[int, Generator], Pictures]] = {
     "ripples": _ripples,
     "clouds": _clouds,
     "print": _print,
+    "photograph": _crops,
 }
-if _PHOTOGRAPH.is_file():  # some distributions of matplotlib leave its sample data out
-    _OOD["photograph"] = _crops
 OOD_KINDS: tuple[str, ...] = tuple(_OOD)
