@@ -41,9 +41,6 @@ def score_figure(methods: Panels, epsilon: float, detector: str = "msp") -> obje
                 f"{title}, {state}" + (f" (ε = {epsilon:g}/255)" if state == "attacked" else ""), fontsize=11
             )
             axis.spines[["top", "right"]].set_visible(False)
-        top = max(axis.get_ylim()[1] for axis in row)
-        for axis in row:
-            axis.set_ylim(0, top)
         row[0].set_ylabel("share of images")
     for axis in axes[-1]:
         axis.set_xlabel("score: maximum softmax probability")
