@@ -203,6 +203,12 @@ def test_outliers_without_a_path(refused, root):
         (["+experiment=cifar10_alo"], ["experiment/cifar10_alo", "did you mean 'cifar10_aloe'?"]),
         (["epsilon=-1"], ["epsilon: ", "greater than or equal to 0", "(got -1)"]),
         (["epsilon=8/255"], ["epsilon: ", "'8/255'", "1/255"]),
+        (["+ood.mine=5"], ["ood.mine: must be a group of keys", "5"]),
+        (["ood.stripes=null"], ["ood.stripes: must be"]),
+        (["net=null"], ["onfig group override"]),
+        (["attack.train.steps=2.5"], ["attack.train.steps", "2.5"]),
+        (["paths.outputs=/dev/null/here"], ["/dev/null"]),
+        (["launcher=ray"], ["aloe-lightning[ray]"]),
         (["epsilo=1"], ["'epsilo'", "did you mean 'epsilon'?"]),
         (["optim.momentun=0.5"], ["optim.momentun", "did you mean 'momentum'?"]),
         (["+epsilo=1"], ["epsilo is unknown, did you mean 'epsilon'?"]),
@@ -327,6 +333,35 @@ def test_an_interruption_is_told_and_ends_with_130(call, monkeypatch):
     assert answer.err.splitlines() == ["aloe_lightning: interrupted"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["ood.stripes.kind=foo"], ["unknown kind 'foo'", "stripes"]),
+        (["trainer.accelerator=foo"], ["config: trainer: "]),
+        (["trainer.accelerator=cpu", "trainer.devices=0"], ["config: trainer: "]),
+    ],
+)
+def test_a_setting_that_only_the_code_can_refuse(refused, arguments, parts):
+    line = refused(*TINY, *arguments)
+    for part in parts:
+        assert part in line
+
+
+def test_a_sweep_refuses_several_processes_a_job(call):
+    answer = call("-m", "objective=oe,aloe", "trainer.devices=2")
+    assert answer.code == 2
+    assert "a sweep gives each job one device" in answer.err
+
+
+def test_values_are_used_as_they_were_understood(call, cells):
+    settings = ["data.augment=no", "objective.joint_passes=off", "evaluation.max_ood=1e1", "batch.inliers=8.0"]
+    assert call(*settings, "epsilon='2'").code == 0
+    ((config, _),) = cells
+    understood = config["data"]["augment"], config["objective"]["joint_passes"], config["epsilon"]
+    assert understood == (False, False, 2)
+    assert (config["evaluation"]["max_ood"], config["batch"]["inliers"]) == (10, 8)
+
+
 # --- runs ---
 
 
@@ -336,7 +371,8 @@ def test_without_arguments_the_demo_runs_all_five_objectives(call, cells, tmp_pa
     assert names == ["original", "oe", "adv", "aoe", "aloe"]
     assert {config["data"]["name"] for config, _ in cells} == {"demo"}
     assert [folder for _, folder in cells] == [
-        tmp_path / "outputs" / "demo" / f"{name}-train1-eval1-seed0" for name in names
+        tmp_path / "outputs" / "demo" / f"{name}-train3-eval3-seed0-{config['setting']}"
+        for name, (config, _) in zip(names, cells, strict=True)
     ]
 
 
@@ -344,13 +380,15 @@ def test_a_sweep_may_be_asked_for_amid_the_overrides(call, cells, tmp_path):
     assert call("+experiment=cifar10_aloe", "-m", "epsilon=1,2").code == 0
     assert [(config["epsilon"], config["data"]["name"]) for config, _ in cells] == [(1, "cifar10"), (2, "cifar10")]
     assert [folder for _, folder in cells] == [
-        tmp_path / "outputs" / "cifar10" / f"aloe-train{epsilon}-eval{epsilon}-seed0" for epsilon in (1, 2)
+        tmp_path / "outputs" / "cifar10" / f"aloe-train{epsilon}-eval{epsilon}-seed0-{cells[0][0]['setting']}"
+        for epsilon in (1, 2)
     ]
 
 
 def test_a_single_cell_has_the_same_folder_as_in_a_sweep(call, cells, tmp_path):
     assert call("+experiment=cifar10_aloe", "epsilon=2").code == 0
-    assert [folder for _, folder in cells] == [tmp_path / "outputs" / "cifar10" / "aloe-train2-eval2-seed0"]
+    ((config, folder),) = cells
+    assert folder == tmp_path / "outputs" / "cifar10" / f"aloe-train2-eval2-seed0-{config['setting']}"
 
 
 @pytest.mark.parametrize(("classes", "objective"), [(10, "aloe"), (100, "original")])
@@ -358,7 +396,7 @@ def test_a_cell_of_the_paper_runs_on_the_official_layout(call, sound_root, tmp_p
     experiment = f"+experiment=cifar{classes}_{objective}"
     answer = call(experiment, *on(sound_root)[1:], "trainer.log_every_n_steps=1")
     assert answer.code == 0, answer
-    folder = tmp_path / "outputs" / f"cifar{classes}" / f"{objective}-train1-eval1-seed0"
+    (folder,) = (tmp_path / "outputs" / f"cifar{classes}").glob(f"{objective}-train1-eval1-seed0-*")
     records = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     assert {(r["dataset"], r["objective"], r["num_id"]) for r in records} == {(f"cifar{classes}", objective, 6)}
     sets = {"svhn", "textures", "places365", "lsun_c", "lsun_r", "isun"}

@@ -15,13 +15,14 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
 from aloe_lightning import schema
-from aloe_lightning.config import nearest, setting_fingerprint, validated
+from aloe_lightning.config import fingerprint, nearest, register_resolvers, validated
 from aloe_lightning.data import BatchSizes
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import EvaluationSettings
 from aloe_lightning.tracking import wandb_logger
 
 CONF = Path(aloe_lightning.conf.__file__).parent
+register_resolvers()
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 
 
@@ -153,6 +154,8 @@ def test_cifar10_aloe_is_the_papers_setting():
 
 def test_cifar100_differs_from_cifar10_in_the_data_and_odins_step():
     ten, hundred = (content_of(f"+experiment=cifar{classes}_aloe") for classes in (10, 100))
+    assert hundred.pop("setting") != ten.pop("setting")
+    assert hundred.pop("cell").rsplit("-", 1)[0] == ten.pop("cell").rsplit("-", 1)[0]
     assert hundred["detector"]["odin"].pop("eta") == 0.0028
     assert ten["detector"]["odin"].pop("eta") == 0.0014
     assert hundred["net"].pop("num_classes") == 100
@@ -406,17 +409,17 @@ CIFAR10 = "+experiment=cifar10"
     "setting",
     [
         *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
-        *("paths.outputs=/elsewhere", "study=other", "cell=other", "checkpoint=some.pt", "resume=true", "debug=true"),
+        *("paths.outputs=/elsewhere", "study=other", "cell=other", "resume=true", "debug=true"),
+        *("data.verify=false", "trainer.log_every_n_steps=5", "evaluation.batch_size=7"),
     ],
 )
 def test_the_fingerprint_ignores(setting):
-    changes = validated(changed([CIFAR10], setting))
-    assert setting_fingerprint(changes) == setting_fingerprint(content_of(CIFAR10))
+    assert fingerprint(changed([CIFAR10], setting)) == fingerprint(composed(CIFAR10))
 
 
 @pytest.mark.parametrize("choice", ["objective=oe", "logger=wandb"])
 def test_the_fingerprint_ignores_the_choice(choice):
-    assert setting_fingerprint(content_of(CIFAR10, choice)) == setting_fingerprint(content_of(CIFAR10))
+    assert fingerprint(composed(CIFAR10, choice)) == fingerprint(composed(CIFAR10))
 
 
 @pytest.mark.parametrize(
@@ -425,23 +428,21 @@ def test_the_fingerprint_ignores_the_choice(choice):
         *("net.depth=40", "net.growth_rate=24", "trainer.max_steps=7", "trainer.max_epochs=7", "optim.lr=0.2"),
         *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.train.batchnorm=train"),
         *("detector.odin.eta=0.1", "evaluation.max_id=100", "trainer.precision=32-true", "outliers.name=other"),
+        *("checkpoint=some.pt", "objective.outlier_weight=1", "attack.eval.name=other"),
     ],
 )
 def test_the_fingerprint_changes_with(setting):
-    changes = validated(changed([CIFAR10], setting))
-    assert setting_fingerprint(changes) != setting_fingerprint(content_of(CIFAR10))
+    assert fingerprint(changed([CIFAR10], setting)) != fingerprint(composed(CIFAR10))
 
 
 @pytest.mark.parametrize("choice", ["net=small", "ood=svhn"])
 def test_the_fingerprint_changes_with_the_choice(choice):
-    assert setting_fingerprint(content_of(CIFAR10, choice)) != setting_fingerprint(content_of(CIFAR10))
+    assert fingerprint(composed(CIFAR10, choice)) != fingerprint(composed(CIFAR10))
 
 
 def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_hex_digits():
-    contents = [
-        content_of(CIFAR10),
-        *(validated(changed([], *s)) for s in ([], ["net.width=8"], ["trainer.max_steps=9"])),
-    ]
-    prints = {setting_fingerprint(content) for content in contents}
+    configs = [composed(CIFAR10), *(changed([], *s) for s in ([], ["net.width=8"], ["trainer.max_steps=9"]))]
+    prints = {fingerprint(cfg) for cfg in configs}
+    assert {validated(cfg)["setting"] for cfg in configs} == prints
     assert len(prints) == 4
     assert all(len(found) == 8 and int(found, 16) >= 0 for found in prints)

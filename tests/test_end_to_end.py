@@ -57,9 +57,9 @@ def test_a_sweep_over_the_objectives_leaves_the_papers_table_twice_the_same(comm
     assert list(dict.fromkeys(r["method"] for r in rows if r["table"] == "table1")) == methods
     for name in ("tables_by_ood.csv", "tables.md", "scores.png", "scores.pdf"):
         assert (study / name).stat().st_size > 0
-    for cell in study.glob("*-seed0"):
+    for cell in study.glob("*-seed0-*"):
         files = {path.name for path in cell.iterdir()}
-        assert {"config", "metrics.csv", "records.jsonl", "scores.npz", "versions.json", "weights.pt"} <= files
+        assert {"config.json", "metrics.csv", "records.jsonl", "scores.npz", "versions.json", "weights.pt"} <= files
     command("-m", "+sweep=methods", *TINY)
     assert (study / "tables.csv").read_text() == first
 
@@ -74,8 +74,18 @@ def test_training_logs_every_quantity(command):
     ]
     expected = [*kinds, "outlier_loss_adversarial", "outlier_confidence_adversarial", "lr", "loss"]
     assert {f"train/{name}" for name in expected} <= logged
-    rate = [float(row["train/lr"]) for row in rows if row.get("train/lr")]
-    assert rate[0] == pytest.approx(0.2 / 25)
+
+
+def test_curves_carry_the_values_of_their_own_step(command):
+    from aloe_lightning.objectives import Optim
+
+    outputs = command("+experiment=demo_oe", *TINY, "trainer.max_steps=6", "trainer.log_every_n_steps=3")
+    (cell,) = (outputs / "demo").glob("oe-*")
+    rows = [r for r in csv.DictReader((cell / "metrics.csv").read_text().splitlines()) if r["train/lr"]]
+    schedule = Optim(lr=0.2, warmup=0.25)
+    assert {int(r["step"]): float(r["train/lr"]) for r in rows} == pytest.approx(
+        {step: schedule.rate(step, 6) for step in (2, 5)}, rel=1e-5
+    )
 
 
 def test_weights_evaluated_again_give_the_same_records(command):
@@ -85,20 +95,39 @@ def test_weights_evaluated_again_give_the_same_records(command):
     (again,) = (outputs / "again").glob("oe-*")
     values = [[r.value for r in read_records(path / "records.jsonl")] for path in (cell, again)]
     assert values[0] == values[1]
+    assert not (again / "weights.pt").exists()
+
+
+def test_cells_of_different_settings_have_folders_and_tables_of_their_own(command):
+    outputs = command("-m", "+experiment=demo_oe", "optim.lr=0.1,0.2", *TINY)
+    found = [read_records(path) for path in (outputs / "demo").glob("oe-*/records.jsonl")]
+    assert len(found) == 2
+    assert found[0][0].setting != found[1][0].setting
+    rows = list(csv.DictReader((outputs / "demo" / "tables.csv").read_text().splitlines()))
+    assert len([r for r in rows if r["method"] == "OE" and r["metric"] == "auroc"]) == 2
+
+
+def test_a_damaged_checkpoint_to_resume_from_is_named(command, capsys):
+    outputs = command("+experiment=demo_oe", *TINY)
+    (cell,) = (outputs / "demo").glob("oe-*")
+    whole = (cell / "last.ckpt").read_bytes()
+    (cell / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit):
+        command("+experiment=demo_oe", *TINY, "resume=true")
+    assert "last.ckpt: it is damaged" in capsys.readouterr().err
+    assert not (cell / "records.jsonl").exists()
 
 
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(command, monkeypatch):
     whole = [*TINY, "trainer.max_steps=-1", "+experiment=demo_aloe"]
     outputs = command(*whole, "trainer.max_epochs=2", "study=whole")
-    # The schedule looks at the end of the training, so the first part must believe in two epochs: stop it after one.
-    from aloe_lightning.objectives import ALOE
 
+    # The schedule looks at the end of the training, so the first part must believe in two epochs: stop it after one.
     def stop(objective):
         if objective.current_epoch == 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ALOE, "on_train_epoch_end", lambda objective: None, raising=False)
         patch.setattr(
             "pytorch_lightning.callbacks.ModelCheckpoint.on_train_epoch_end",
             lambda keep, trainer, module: (trainer.save_checkpoint(f"{keep.dirpath}/last.ckpt"), stop(module)),

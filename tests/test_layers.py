@@ -10,7 +10,7 @@ import aloe_lightning
 
 ROOT = Path(aloe_lightning.__file__).parent
 ORDER = [
-    *("errors", "randomness", "progress", "schema", "config", "arguments"),
+    *("errors", "atomic", "randomness", "progress", "schema", "config", "arguments"),
     *("data", "nets", "losses", "attacks", "objectives", "detectors", "metrics", "evaluate", "records", "report"),
     *("tracking", "checkpoint", "train", "build", "run", "app", "__main__"),
 ]

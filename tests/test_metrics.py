@@ -17,8 +17,9 @@ def slow_fpr95(id_scores, ood_scores):
     cuts = [min(id_scores) - 0.5, *(v + 0.25 for v in sorted(set(id_scores)))]
     for cut in cuts:
         tpr = sum(v > cut for v in id_scores) / len(id_scores)
-        if best is None or abs(tpr - 0.95) < best[0]:
-            best = (abs(tpr - 0.95), sum(v > cut for v in ood_scores) / len(ood_scores))
+        distance = round(abs(tpr - 0.95), 12)
+        if best is None or distance < best[0]:
+            best = (distance, sum(v > cut for v in ood_scores) / len(ood_scores))
     return best[1]
 
 
@@ -83,6 +84,12 @@ def test_closed_forms():
     assert (reversed_["fpr95"], reversed_["auroc"], reversed_["detection_error"]) == (1.0, 0.0, 0.5)
     constant = ood_metrics(np.ones(40), np.ones(60))
     assert (constant["fpr95"], constant["auroc"], constant["aupr_in"]) == (1.0, 0.5, 0.4)
+
+
+@pytest.mark.parametrize("count", [10, 30, 50, 70])
+def test_of_two_equally_near_rates_the_higher_is_taken(count):
+    rejected = (np.arange(count) <= threshold_at_tpr(np.arange(count))).sum()
+    assert rejected == count // 20  # count / 20 is a half more
 
 
 def test_threshold_rejects_five_percent():

@@ -15,42 +15,48 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from aloe_lightning.arguments import nearest_override, normalised
-from aloe_lightning.config import validated
+from aloe_lightning.config import register_resolvers, validated
 from aloe_lightning.errors import UserError
 
 DEMO = ["--multirun", "+sweep=methods"]
 
 
-class TablesAtTheEnd(Callback):
-    """Remembers where results go, so that `main` shows the tables once and last, also when a job of a sweep failed.
+class Session(Callback):
+    """Remembers how far Hydra got and where results go, for what `main` does last.
 
-    Hydra's own `on_multirun_end` is left out after a failure.
+    The tables are shown once and last, also when a job of a sweep failed; Hydra's `on_multirun_end` is left out then.
     """
 
+    composed: bool = False
     folder: Path | None = None
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra before a single run."""
-        TablesAtTheEnd.folder = Path(config.paths.outputs)
+        Session.folder = Path(config.paths.outputs)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra before a sweep, in the process that starts the jobs."""
-        TablesAtTheEnd.folder = Path(config.paths.outputs)
+        Session.folder = Path(config.paths.outputs)
 
     @classmethod
-    def show(cls, since: float) -> None:
-        """Print what was tabulated since a time."""
-        if cls.folder is not None and cls.folder.is_dir():
+    def show_tables(cls, since: float) -> None:
+        """Print what was tabulated since a time; not in the further processes of a distributed training."""
+        if cls.folder is not None and cls.folder.is_dir() and os.environ.get("LOCAL_RANK", "0") == "0":
             from aloe_lightning.report import show_studies
 
             show_studies(cls.folder, since)
 
 
+register_resolvers()
+
+
 @hydra.main(version_base="1.3", config_path="pkg://aloe_lightning.conf", config_name="config")
 def job(cfg: DictConfig) -> None:
     """One job of Hydra's: a cell."""
+    Session.composed = True
     try:
         config = validated(cfg)
+        refuse_processes_in_a_sweep(config)
         from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
 
         run_cell(config, Path(HydraConfig.get().runtime.output_dir))
@@ -59,6 +65,16 @@ def job(cfg: DictConfig) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN or cfg.get("debug") is True:
             raise
         tell(error)
+
+
+def refuse_processes_in_a_sweep(config: dict[str, Any]) -> None:
+    """Lightning starts further processes with this one's command line, so each would start the whole sweep again."""
+    devices = config["trainer"]["devices"]
+    single = devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not (single and config["trainer"]["num_nodes"] == 1):
+        raise UserError(
+            f"a sweep gives each job one device, trainer.devices=1 (got {devices}); spread jobs by launcher="
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,14 +86,18 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.argv[1:] = normalised(arguments) or DEMO
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
-    started, TablesAtTheEnd.folder = time.time(), None
+    started, Session.composed, Session.folder = time.time(), False, None
     try:
         try:
             job()
         finally:
-            TablesAtTheEnd.show(since=started)
+            Session.show_tables(since=started)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if "debug=true" in (argument.lower() for argument in arguments):
+            raise
+        tell(error)
+    except (OSError, ValueError) as error:  # Hydra's own, for a group set to null or a folder that cannot be made
+        if Session.composed:
             raise
         tell(error)
     except KeyboardInterrupt:

@@ -30,6 +30,8 @@ def normalised(arguments: Sequence[str]) -> list[str]:
             flags.extend([value for value in [next(words, None)] if value is not None])
     if flags and flags[-1] in ("--info", "-i") and overrides and overrides[0] in INFO_TOPICS:
         flags.append(overrides.pop(0))
+    if any(word.startswith("+sweep=") for word in overrides) and not {"-m", "--multirun"} & set(flags):
+        flags.append("--multirun")  # a sweep that does not sweep is never what was meant
     return flags + overrides
 
 
@@ -37,6 +39,8 @@ def nearest_override(message: str) -> str:
     """What Hydra's "Key 'x' is not in struct" or "Could not find 'group/x'" probably meant."""
     if key := re.search(r"Key '([^']+)' is not in struct", message):
         return nearest(key[1], known_keys())
+    if launcher := re.search(r"hydra/launcher/(\w+)", message):
+        return f": pip install 'aloe-lightning[{launcher[1].split('_')[0]}]' brings it"
     if choice := re.search(r"Could not (?:find|load) '([\w/]+)/(\w+)'", message):
         group = files("aloe_lightning.conf").joinpath(choice[1])
         options = [Path(file.name).stem for file in group.iterdir()] if group.is_dir() else []

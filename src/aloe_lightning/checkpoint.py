@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aloe_lightning.atomic import replacing
 from aloe_lightning.errors import UserError
 
 PREFIXES = ("net.", "module.", "_orig_mod.")
@@ -15,10 +16,9 @@ PREFIXES = ("net.", "module.", "_orig_mod.")
 
 def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
     """Save a net's state dict and plain facts about it, so that `torch.load(weights_only=True)` reads both."""
-    part = path.with_suffix(".part")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    torch.save({"state_dict": state, "about": dict(about)}, part)
-    part.replace(path)
+    with replacing(path) as part:
+        torch.save({"state_dict": state, "about": dict(about)}, part)
 
 
 def load_weights(path: str | Path, net: nn.Module) -> None:
@@ -40,8 +40,8 @@ def load_weights(path: str | Path, net: nn.Module) -> None:
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"{file.absolute()} holds no state dict of tensors")
-    found = {_bare(name): tensor for name, tensor in content.items()}
     wanted = net.state_dict()
+    found = dict(content) if set(content) == set(wanted) else {_bare(name): t for name, t in content.items()}
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unknown": [name for name in found if name not in wanted],

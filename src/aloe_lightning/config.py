@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,9 +14,11 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.schema import TARGETS, Config
 
 NOT_PART_OF_A_SETTING = frozenset(
-    {"objective", "epsilon", "train_epsilon", "eval_epsilon", "seed", "paths", "study", "cell", "logger", "launcher"}
-    | {"checkpoint", "resume", "debug"}
+    {"epsilon", "train_epsilon", "eval_epsilon", "seed", "paths", "study", "setting", "cell", "logger", "launcher"}
+    | {"resume", "debug", "hydra"}
 )
+WITHOUT_EFFECT = frozenset({"root", "verify", "log_every_n_steps"})
+PUBLISHED_ETA = {"gtsrb": 0.0004, "cifar10": 0.0014, "cifar100": 0.0028}
 
 
 def validated(cfg: DictConfig) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def validated(cfg: DictConfig) -> dict[str, Any]:
     if isinstance(content.get("ood"), dict):
         content["ood"] = {name: _folder_if_path(node) for name, node in content["ood"].items()}
     try:
-        Config.model_validate(content)
+        # The values as pydantic understood them: "no" has become False, 8.0 a whole number.
+        content = Config.model_validate(content).model_dump(by_alias=True)
     except ValidationError as error:
         raise UserError("config: " + "; ".join(_problem(e) for e in _not_inherited(error.errors()))) from error
     problems = list(_contradictions(content))
@@ -66,8 +69,11 @@ def _problem(error: Any) -> str:
     key = ".".join(part for part in place if part not in ("LoggerNode", "WandbNode"))
     if error["type"] == "extra_forbidden":
         return f"{key} is unknown{nearest(place[-1], known_keys())}"
-    if error["type"] == "union_tag_invalid":
-        found = str(error["input"].get("_target_") or error["input"].get("kind"))
+    if error["type"].startswith("union_tag"):
+        node = error["input"]
+        if not isinstance(node, dict):
+            return f"{key}: must be a group of keys with a _target_ (got {node!r})"
+        found = str(node.get("_target_") or node.get("kind"))
         known = [f"aloe_lightning.{path.replace('__', '.')}" for path in TARGETS]
         return f"{key}: nothing called {found!r}{nearest(found, known)}"
     if error["type"] == "missing":
@@ -92,6 +98,9 @@ def known_keys() -> list[str]:
 
 def _contradictions(content: dict[str, Any]) -> Iterator[str]:
     """What each key alone allows and the whole does not."""
+    for part in ("data", "net", "objective"):
+        if not content[part].get("name"):
+            yield f"{part}.name is missing: records state it"
     classes, outputs = content["data"].get("num_classes"), content["net"].get("num_classes")
     if None not in (classes, outputs) and classes != outputs:
         yield f"net.num_classes is {outputs}, but data={content['data'].get('name')} has {classes} classes"
@@ -122,20 +131,36 @@ def _is_demo(node: dict[str, Any]) -> bool:
     return str(node.get("_target_", "")).startswith("aloe_lightning.data.Demo")
 
 
-def setting_fingerprint(content: dict[str, Any]) -> str:
-    """Eight hex digits of everything that must agree for two cells to stand in one table."""
-    kept = {key: value for key, value in content.items() if key not in NOT_PART_OF_A_SETTING}
-    root = str(kept["data"].get("root", ""))
-    kept["data"] = {key: value for key, value in kept["data"].items() if key != "root"}
-    kept["outliers"] = _below(root, kept["outliers"])
-    kept["ood"] = {name: _below(root, node) for name, node in kept["ood"].items()}
-    kept["attack"] = {
-        part: {key: value for key, value in attack.items() if key != "epsilon"}
-        for part, attack in kept["attack"].items()
-    }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+def register_resolvers() -> None:
+    """What the YAML files may ask for: `${fingerprint:}` and `${published_eta:DATA}`."""
+    OmegaConf.register_new_resolver("fingerprint", lambda *, _root_: fingerprint(_root_), replace=True)
+    OmegaConf.register_new_resolver("published_eta", lambda name: PUBLISHED_ETA.get(name, 0.0014), replace=True)
 
 
-def _below(root: str, node: dict[str, Any]) -> dict[str, Any]:
-    """The node with its path told from the data root, wherever that lies."""
-    return {key: value.removeprefix(root) if key == "path" else value for key, value in node.items()}
+def fingerprint(cfg: DictConfig) -> str:
+    """Eight hex digits of everything that must agree for two cells to stand in one table.
+
+    Of the objective that is all but which one it is; of the attacks, all but epsilon.
+    """
+    kept: dict[str, Any] = {}
+    for key in cfg:
+        if key not in NOT_PART_OF_A_SETTING:
+            node = OmegaConf.select(cfg, str(key))
+            kept[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    root = str(OmegaConf.select(cfg, "data.root", default="") or "")
+    kept["objective"] = _without({"name", "_target_"}, kept.get("objective"))
+    kept["evaluation"] = _without({"batch_size"}, kept.get("evaluation"))
+    if isinstance(kept.get("attack"), dict):
+        kept["attack"] = {part: _without({"epsilon"}, attack) for part, attack in kept["attack"].items()}
+    return hashlib.sha256(json.dumps(_portable(root, kept), sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _without(names: Iterable[str], node: Any) -> Any:
+    return {key: value for key, value in node.items() if key not in names} if isinstance(node, dict) else node
+
+
+def _portable(root: str, node: Any) -> Any:
+    """The node without what changes no result, its paths told from the data root, wherever that lies."""
+    if isinstance(node, dict):
+        return {key: _portable(root, value) for key, value in node.items() if key not in WITHOUT_EFFECT}
+    return node.removeprefix(root) if isinstance(node, str) and root else node

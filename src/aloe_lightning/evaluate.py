@@ -104,7 +104,9 @@ def evaluate(
                     columns = _score(net, score_fns, {"clean": images, "attacked": attacked})
                 yield {"index": indices.numpy(), **columns}
 
-        steps = track(batches(), len(mine), f"{label} attacking {name}".strip(), step=settings.batch_size)
+        steps = batches()
+        if rank == 0:
+            steps = track(steps, len(mine), f"{label} attacking {name}".strip(), step=settings.batch_size)
         columns = _in_order(list(steps), world)
         return _set_scores(name, list(score_fns), columns, image_set.labels)
 

@@ -60,7 +60,7 @@ def threshold_at_tpr(id_scores: ArrayLike | Tensor, tpr: float = 0.95) -> float:
     candidates = np.unique(positive)
     accepted = positive.size - np.searchsorted(positive, candidates, side="right")
     rates = np.concatenate([[1.0], accepted / positive.size])
-    best = int(np.abs(rates - tpr).argmin())
+    best = int(np.abs(rates - tpr).round(12).argmin())  # rounded: which of two equally near comes first is no accident
     return float(np.nextafter(candidates[0], -np.inf) if best == 0 else candidates[best - 1])
 
 

@@ -12,8 +12,8 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def on_terminal() -> bool:
-    """Whether a person is watching stderr, where all progress goes."""
-    return sys.stderr.isatty()
+    """Whether a person is watching both streams: Lightning's bar goes to stdout, ours to stderr."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def duration(seconds: float) -> str:
@@ -26,8 +26,8 @@ def duration(seconds: float) -> str:
 class PlainLines:
     """Prints `label: done/total, rate, time left` to stderr, at most once in ten seconds."""
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
-        self.label, self.total, self.unit = label, total, unit
+    def __init__(self, label: str, total: int, unit: str, already: int = 0) -> None:
+        self.label, self.total, self.unit, self.already = label, total, unit, already
         self.started = self.printed = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
@@ -37,7 +37,7 @@ class PlainLines:
         if now - self.printed < SECONDS_BETWEEN_LINES and not last:
             return
         self.printed = now
-        rate = done / max(now - self.started, 1e-9)
+        rate = (done - self.already) / max(now - self.started, 1e-9)
         left = duration((self.total - done) / rate) if rate else "?"
         rest = f"{duration(now - self.started)} in all" if last else f"{left} left"
         print(f"{self.label}: {done}/{self.total} {self.unit}, {rate:.1f}/s, {rest}{note}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from aloe_lightning.atomic import replacing
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import Evaluation, State
 from aloe_lightning.metrics import ood_metrics, tied_pairs
@@ -32,7 +33,7 @@ class Cell:
         net: of the objective.
         objective: original, oe, adv, aoe or aloe.
         seed: of the training.
-        train_epsilon: budget of the inner maximisation in 1/255 steps; 0 for an objective without.
+        train_epsilon: budget of the inner maximisation in 1/255 steps; None for an objective without.
         eval_epsilon: budget of the evaluation attack in 1/255 steps.
         regime: name of the evaluation attack's regime.
         rounding: of the evaluation attack.
@@ -44,7 +45,7 @@ class Cell:
     net: str
     objective: str
     seed: int
-    train_epsilon: float
+    train_epsilon: float | None
     eval_epsilon: float
     regime: str
     rounding: str
@@ -104,9 +105,8 @@ def records_of(evaluation: Evaluation, cell: Cell) -> list[Record]:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write the file whole, so that a repeated run doubles nothing and a reader never sees half of it."""
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
 def read_records(path: Path) -> list[Record]:
@@ -136,7 +136,5 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
         for detector, states in set_scores.scores.items()
         for state, scores in states.items()
     }
-    part = path.with_suffix(".part")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, allow_pickle=False, **arrays)
-    part.replace(path)
+    with replacing(path) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

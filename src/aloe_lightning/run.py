@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, seed_everything
 
+from aloe_lightning.atomic import replacing
 from aloe_lightning.build import (
     build_attack,
     build_data,
@@ -21,14 +22,13 @@ from aloe_lightning.build import (
     build_objective,
 )
 from aloe_lightning.checkpoint import load_weights, save_weights
-from aloe_lightning.config import setting_fingerprint
-from aloe_lightning.data import process
+from aloe_lightning.data import RobustOODData, process
 from aloe_lightning.evaluate import evaluate
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
 from aloe_lightning.records import Cell, Record, records_of, write_records, write_scores
 from aloe_lightning.report import write_report
-from aloe_lightning.tracking import build_logger, finish, log_results
+from aloe_lightning.tracking import log_results, open_logger
 from aloe_lightning.train import build_trainer, fit, quiet_lightning
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     Returns:
         The cell's records.
     """
-    started = time.monotonic()
     quiet_lightning()
     label = config["objective"]["name"]
+    (folder / "records.jsonl").unlink(missing_ok=True)  # until this run has ended, its cell has no result
     seed_everything(config["seed"], workers=True, verbose=False)
     objective = build_objective(config, build_net(config))
     data = build_data(config, objective.uses_outliers and config["checkpoint"] is None)
@@ -55,48 +55,46 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     # All test sets are read before anything is trained: what is missing is better known now than hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
 
-    logger = build_logger(
-        config["logger"],
-        folder,
-        name=f"{config['study']}/{folder.name}",
-        group=config["study"],
-        tags=[config["data"]["name"], label],
-    )
-    try:
+    tags = [config["data"]["name"], label]
+    with open_logger(config["logger"], folder, name=folder.name, group=config["study"], tags=tags) as logger:
         logger.log_hyperparams(config)
         trainer = build_trainer(config["trainer"], logger, folder, label)
-        if config["checkpoint"] is not None:
-            load_weights(config["checkpoint"], objective.net)
-            log.info("%s: weights of %s", label, config["checkpoint"])
-        else:
-            data.setup("fit")
-            log.info("%s: training", label)
-            fit(trainer, objective, data, folder / "last.ckpt" if config["resume"] else None)
+        started = time.monotonic()
+        _train_or_load(config, trainer, objective, data, folder)
         trained = time.monotonic()
         objective.net.to(trainer.strategy.root_device)
         evaluation = evaluate(
             objective.net, detectors, id_set, ood_sets, attack, settings, seed=config["seed"], label=label
         )
+        ended = time.monotonic()
         records = records_of(evaluation, _cell(config, objective, attack.rounding))
         if process()[0] == 0:
-            save_weights(folder / "weights.pt", objective.net, {"config": config})
-            write_scores(folder / "scores.npz", evaluation)
-            _write_versions(folder, trainer, train_seconds=trained - started)
-            write_records(folder / "records.jsonl", records)
-            report = write_report(folder.parent, setting_fingerprint(config))
-            log_results(logger, records, report.files)
             log.info(
-                "%s: trained in %s, evaluated in %s, in %s",
-                label,
-                duration(trained - started),
-                duration(time.monotonic() - trained),
-                folder,
+                "%s: trained in %s, evaluated in %s", label, duration(trained - started), duration(ended - trained)
             )
+            _keep_facts(config, folder, trainer, train_seconds=trained - started)
+            write_scores(folder / "scores.npz", evaluation)
+            write_records(folder / "records.jsonl", records)
+            report = write_report(folder.parent, config["setting"])
+            log_results(logger, records, report.files)
             for run in report.left_out:
-                log.info("%s: not in the table, made under another setting: %s", label, run)
-    finally:
-        finish(logger)
+                log.info("%s: not in the table, made under another setting or version: %s", label, run)
     return records
+
+
+def _train_or_load(
+    config: dict[str, Any], trainer: Trainer, objective: Objective, data: RobustOODData, folder: Path
+) -> None:
+    label = config["objective"]["name"]
+    if config["checkpoint"] is not None:
+        load_weights(config["checkpoint"], objective.net)
+        log.info("%s: weights of %s", label, config["checkpoint"])
+        return
+    data.setup("fit")
+    log.info("%s: training", label)
+    fit(trainer, objective, data, resume=config["resume"])
+    if process()[0] == 0:
+        save_weights(folder / "weights.pt", objective.net, {"config": config})
 
 
 def _cell(config: dict[str, Any], objective: Objective, rounding: str) -> Cell:
@@ -107,24 +105,26 @@ def _cell(config: dict[str, Any], objective: Objective, rounding: str) -> Cell:
         net=config["net"]["name"],
         objective=config["objective"]["name"],
         seed=config["seed"],
-        train_epsilon=config["attack"]["train"]["epsilon"] if attacked_in_training else 0,
+        train_epsilon=config["attack"]["train"]["epsilon"] if attacked_in_training else None,
         eval_epsilon=config["attack"]["eval"]["epsilon"],
         regime=config["attack"]["eval"]["name"],
         rounding=rounding,
-        setting=setting_fingerprint(config),
+        setting=config["setting"],
     )
 
 
-def _write_versions(folder: Path, trainer: Trainer, train_seconds: float) -> None:
+def _keep_facts(config: dict[str, Any], folder: Path, trainer: Trainer, train_seconds: float) -> None:
+    """The config as it was understood, and what it ran on."""
     device = trainer.strategy.root_device
+    cpu = f"{torch.get_num_threads()} CPU threads"
     facts = {
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "train_seconds": round(train_seconds, 1),
         "packages": {name: version(name) for name in PACKAGES},
     }
-    (folder / "versions.json").write_text(json.dumps(facts, indent=2) + "\n")
+    for name, content in (("config", config), ("versions", facts)):
+        with replacing(folder / f"{name}.json") as part:
+            part.write_text(json.dumps(content, indent=2) + "\n")

@@ -30,10 +30,13 @@ class Foreign(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     target: str = Field(alias="_target_")
+    name: str | None = None
 
 
 def by_target(value: Any) -> str:
-    """The `_target_` of a node if it is ours, else `foreign`."""
+    """The `_target_` of a node if it is ours, else `foreign`; empty for what is no node, which fits nothing."""
+    if isinstance(value, Target | Foreign):
+        value = {"_target_": value.target}
     target = str(value.get("_target_", "")) if isinstance(value, dict) else ""
     return target if target.startswith("aloe_lightning.") or not target else "foreign"
 
@@ -132,8 +135,7 @@ class MSPNode(Target):  # noqa: D101
     name: str
 
 
-class ODINNode(Target):  # noqa: D101
-    name: str
+class ODINNode(MSPNode):  # noqa: D101
     temperature: Annotated[float, Field(gt=0)]
     eta: Annotated[float, Field(ge=0)]
 
@@ -251,6 +253,7 @@ class Config(Node):
     batch: BatchNode
     evaluation: EvaluationNode
     study: Annotated[str, Field(min_length=1)]
+    setting: str
     cell: Annotated[str, Field(min_length=1)]
     checkpoint: str | None
     resume: bool

@@ -4,7 +4,8 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ log = logging.getLogger(__name__)
 
 
 def csv_logger(folder: Path) -> CSVLogger:
-    """Curves in `metrics.csv` of the run's folder."""
+    """Curves in `metrics.csv` of the run's folder; those of an earlier part of a resumed run stay beside it.
+
+    Lightning's logger deletes the file it finds.
+    """
+    curves = folder / "metrics.csv"
+    if curves.is_file() and (folder / "last.ckpt").is_file():
+        earlier = len(list(folder.glob("metrics-*.csv")))
+        curves.rename(folder / f"metrics-{earlier}.csv")
     return CSVLogger(folder, name="", version="")
 
 
@@ -46,6 +54,10 @@ def wandb_logger(
     os.environ.setdefault("WANDB_SILENT", "true")
     if mode == "auto":
         mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
+    elif mode == "online" and not wandb.login(prompt=False, verify=False):
+        raise UserError(
+            "logger.mode=online wants a key: run `wandb login`, or set WANDB_API_KEY, or logger.mode=offline"
+        )
     for attempt in dict.fromkeys((mode, "offline")):
         settings = wandb.Settings(init_timeout=30, mode=attempt, silent=True)  # type: ignore[arg-type]
         logger = WandbLogger(
@@ -58,14 +70,6 @@ def wandb_logger(
             reason = str(error).splitlines()[0]
             log.warning("W&B does not answer (%s): logging offline, `wandb sync` sends it later", reason)
     raise UserError("W&B cannot even log offline: choose logger=csv")
-
-
-def build_logger(settings: Mapping[str, Any], folder: Path, *, name: str, group: str, tags: Sequence[str]) -> Logger:
-    """The logger that the config's group `logger` names."""
-    options = {key: value for key, value in settings.items() if key != "kind"}
-    if settings["kind"] == "wandb":
-        return wandb_logger(folder, name=name, group=group, tags=tags, **options)
-    return {"csv": csv_logger, "tensorboard": tensorboard_logger}[settings["kind"]](folder)
 
 
 def log_results(logger: Logger, records: Sequence[Record], figures: Sequence[Path]) -> None:
@@ -81,8 +85,24 @@ def log_results(logger: Logger, records: Sequence[Record], figures: Sequence[Pat
             logger.log_image("result/scores", images)
 
 
-def finish(logger: Logger) -> None:
-    """Close the run: a second W&B logger of one process would go on writing into the first one's run."""
-    logger.finalize("success")
-    if isinstance(logger, WandbLogger) and "wandb" in sys.modules:
-        sys.modules["wandb"].finish()
+@contextmanager
+def open_logger(
+    settings: Mapping[str, Any], folder: Path, *, name: str, group: str, tags: Sequence[str]
+) -> Iterator[Logger]:
+    """The logger that the config's group `logger` names, closed at the end and told whether the run failed.
+
+    A second W&B logger of one process would go on writing into a first one's run that was left open.
+    """
+    options = {key: value for key, value in settings.items() if key != "kind"}
+    if settings["kind"] == "wandb":
+        logger: Logger = wandb_logger(folder, name=name, group=group, tags=tags, **options)
+    else:
+        logger = {"csv": csv_logger, "tensorboard": tensorboard_logger}[settings["kind"]](folder)
+    failed = True
+    try:
+        yield logger
+        failed = False
+    finally:
+        logger.finalize("failed" if failed else "success")
+        if isinstance(logger, WandbLogger):
+            sys.modules["wandb"].finish(exit_code=int(failed))

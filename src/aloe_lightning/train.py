@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger
 
 from aloe_lightning.data import RobustOODData
+from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import PlainLines, on_terminal
+
+log = logging.getLogger(__name__)
 
 
 class TrainingLines(Callback):
@@ -28,8 +32,8 @@ class TrainingLines(Callback):
         if not trainer.is_global_zero:
             return
         if self.lines is None:
-            self.lines = PlainLines(f"{self.label} training", int(trainer.estimated_stepping_batches), "steps")
-            self.first_step = trainer.global_step - 1
+            total = int(trainer.estimated_stepping_batches)
+            self.lines = PlainLines(f"{self.label} training", total, "steps", already=trainer.global_step - 1)
         loss = trainer.callback_metrics.get("train/loss", torch.tensor(math.nan))
         self.lines.update(trainer.global_step, f", loss {float(loss):.3f}")
 
@@ -50,19 +54,38 @@ def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label:
     """
     bar: Callback = RichProgressBar(leave=True) if on_terminal() else TrainingLines(label)
     keep = ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)
-    return Trainer(
-        **settings,
-        logger=logger,
-        callbacks=[bar, keep],
-        default_root_dir=folder,
-        enable_model_summary=False,
-        enable_progress_bar=on_terminal(),
-        use_distributed_sampler=False,
-        inference_mode=False,
-    )
+    try:
+        return Trainer(
+            **settings,
+            logger=logger,
+            callbacks=[bar, keep],
+            default_root_dir=folder,
+            enable_model_summary=False,
+            enable_progress_bar=on_terminal(),
+            use_distributed_sampler=False,
+            inference_mode=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"config: trainer: {str(error).splitlines()[0]}") from error
 
 
-def fit(trainer: Trainer, objective: Objective, data: RobustOODData, resume_from: Path | None = None) -> None:
-    """Train; from the state of an earlier, interrupted run if there is one."""
-    found = resume_from if resume_from is not None and resume_from.is_file() else None
-    trainer.fit(objective, datamodule=data, ckpt_path=None if found is None else str(found), weights_only=True)
+def fit(trainer: Trainer, objective: Objective, data: RobustOODData, *, resume: bool) -> None:
+    """Train, from the beginning or from the `last.ckpt` that an interrupted run of the same cell left.
+
+    Raises:
+        UserError: if there is a `last.ckpt` to resume from and it cannot be read.
+    """
+    last = Path(trainer.default_root_dir) / "last.ckpt"
+    if not resume:
+        last.unlink(missing_ok=True)
+    elif last.is_file():
+        try:
+            step = torch.load(last, map_location="cpu", weights_only=True)["global_step"]
+        except Exception as error:  # torch raises whatever the damage suggests
+            raise UserError(
+                f"cannot resume from {last.absolute()}: it is damaged; start afresh without resume"
+            ) from error
+        log.info("resuming after step %d", step)
+    else:
+        log.info("nothing to resume from in %s: training from the beginning", last.parent)
+    trainer.fit(objective, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)

@@ -146,6 +146,11 @@ def test_negative_settings_are_refused(images, wrong):
         pgd_linf(images, linear(torch.ones(3, 32, 32)), **{"eps": STEP, "step_size": STEP, "steps": 1, **wrong})
 
 
+def test_a_fraction_of_a_step_is_refused_where_perturbations_are_rounded(images):
+    with pytest.raises(ValueError, match="whole 1/255 steps"):
+        pgd_linf(images, linear(torch.ones(3, 32, 32)), eps=1.6 * STEP, step_size=STEP, steps=1, rounding="nearest")
+
+
 def test_classifier_attack_equals_the_authors(golden_net, golden_images, reference):
     labels = torch.from_numpy(reference["id_labels"])
     x = golden_images["id"]

@@ -128,5 +128,5 @@ def test_an_archive_of_arrays_is_refused_by_name(tmp_path):
 
 
 def test_a_missing_array_is_told(tmp_path):
-    with pytest.raises(UserError, match=f"no outlier images at {tmp_path / 'o.npy'}"):
+    with pytest.raises(UserError, match=f"no images at {tmp_path / 'o.npy'}"):
         read_npy(tmp_path / "o.npy")

@@ -35,7 +35,7 @@ def cells(epsilons=(1, 2), seeds=(0,)):
         for epsilon in epsilons:
             for seed in seeds:
                 perturbed = objective in ("adv", "aoe", "aloe")
-                budgets = {"train_epsilon": epsilon if perturbed else 0, "eval_epsilon": epsilon}
+                budgets = {"train_epsilon": epsilon if perturbed else None, "eval_epsilon": epsilon}
                 yield (
                     replace(CELL, objective=objective, seed=seed, **budgets),
                     evaluation(100 * OBJECTIVES.index(objective) + 10 * epsilon + seed),
@@ -56,6 +56,20 @@ def test_methods_are_objective_and_detector(records):
     assert row_order("ADV+ODIN") is None
     transfer = replace(next(r for r in records if r.objective == "aloe" and r.ood), train_epsilon=1, eval_epsilon=3)
     assert method_of(transfer) == "ALOE (trained at 1)"
+
+
+def test_nets_of_other_budgets_are_rows_of_their_own(records):
+    aloe = [r for r in records if r.objective == "aloe" and r.eval_epsilon == 1]
+    other = [replace(r, train_epsilon=0, value=0.0) for r in aloe]
+    rows = tidy_rows([*aloe, *other])
+    assert {r.method for r in rows if r.table == "table1"} >= {"ALOE", "ALOE (trained at 0)"}
+    assert {r.method for r in rows if r.table == "table4"} == {"ALOE", "ALOE (trained at 0)"}
+    assert [r.value for r in rows if r.method == "ALOE"] == [r.value for r in tidy_rows(aloe) if r.method == "ALOE"]
+
+
+def test_no_attacked_rows_without_a_budget(records):
+    rows = tidy_rows([replace(r, eval_epsilon=0) for r in records if r.eval_epsilon == 1 and r.objective == "oe"])
+    assert len(rows) == 2 * 3 + 1
 
 
 def test_tidy_table_has_the_columns_and_rows_of_the_published_one(records, shared):

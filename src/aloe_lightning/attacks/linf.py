@@ -1,5 +1,6 @@
 """Projected gradient ascent in an Linf ball: the one attack of the project, a pure function of a loss."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -70,10 +71,13 @@ def pgd_linf(
         Perturbed images, detached, of the same shape.
 
     Raises:
-        ValueError: for a negative eps, step size or number of steps, or a loss that is not one value per image.
+        ValueError: for a negative eps, step size or number of steps, for a fraction of a 1/255 step where perturbations
+            are rounded, or for a loss that is not one value per image.
     """
     if eps < 0 or step_size < 0 or steps < 0:
         raise ValueError(f"eps, step_size and steps must not be negative; got {eps}, {step_size}, {steps}")
+    if rounding != "none" and not all(math.isclose(v * 255, round(v * 255), abs_tol=1e-4) for v in (eps, step_size)):
+        raise ValueError(f"rounding={rounding} wants eps and step_size in whole 1/255 steps; got {eps}, {step_size}")
     clean = images.detach()
     if isinstance(random_start, Tensor):
         start = random_start.to(clean)

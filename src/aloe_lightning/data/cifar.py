@@ -90,11 +90,14 @@ class CIFAR:
         images, labels = [], []
         for file in files:
             batch = read_pickle(folder / file)
-            pixels, classes = batch.get(b"data"), np.asarray(batch.get(layout.labels, []))
+            pixels, labelled = batch.get(b"data"), batch.get(layout.labels)
+            plain = labelled.tolist() if isinstance(labelled, np.ndarray) else labelled
+            whole = isinstance(plain, list) and all(isinstance(label, int) for label in plain)
+            classes = np.array(plain if whole else [], np.int64)
             if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(classes), 3072):
                 raise UserError(f"{(folder / file).absolute()} is no CIFAR batch: wants uint8 rows of 3072 and labels")
             if len(classes) and not 0 <= classes.min() <= classes.max() < self.num_classes:
                 raise UserError(f"{(folder / file).absolute()} has labels outside 0..{self.num_classes - 1}")
             images.append(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()))
-            labels.append(torch.from_numpy(classes.astype(np.int64)))
+            labels.append(torch.from_numpy(classes))
         return ImageSet(torch.cat(images), torch.cat(labels))

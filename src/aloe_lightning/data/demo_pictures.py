@@ -108,11 +108,10 @@ def ood(kind: str, count: int, seed: int) -> Pictures:
         (N, 3, 32, 32).
 
     Raises:
-        ValueError: for an unknown kind.
-        UserError: if the photograph is wanted and this matplotlib came without it.
+        UserError: for an unknown kind, or if the photograph is wanted and this matplotlib came without it.
     """
     if kind not in OOD_KINDS:
-        raise ValueError(f"unknown kind {kind!r}; one of {', '.join(OOD_KINDS)}")
+        raise UserError(f"unknown kind {kind!r}; one of {', '.join(OOD_KINDS)}")
     return _OOD[kind](count, np.random.default_rng([seed, 2 + OOD_KINDS.index(kind)]))
 
 

@@ -101,6 +101,8 @@ class SVHN:
         try:
             content = loadmat(file)
             images, labels = content["X"].transpose(3, 0, 1, 2), content["y"].ravel().astype(np.int64) % 10
+            if images.dtype != np.uint8 or images.shape != (len(labels), 32, 32, 3):
+                raise ValueError(f"X is {images.dtype} {content['X'].shape} beside {len(labels)} labels")
         except Exception as error:  # scipy raises a dozen kinds for a broken .mat
             raise UserError(f"cannot read {file.absolute()}: truncated or not SVHN's .mat ({error})") from error
         chosen = np.sort(np.concatenate([np.flatnonzero(labels == digit)[:1000] for digit in range(10)]))

@@ -55,7 +55,7 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
     try:
         with path.open("rb") as stream:
             content = _ArraysOnly(stream, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, AttributeError, MemoryError) as error:
+    except Exception as error:  # a damaged pickle raises nearly anything
         raise UserError(f"cannot read {path.absolute()}: truncated or not a CIFAR batch ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"cannot read {path.absolute()}: not a CIFAR batch")
@@ -69,7 +69,7 @@ def read_npy(path: Path) -> NDArray[np.uint8]:
         UserError: if the file is missing, truncated, or of another type or shape.
     """
     if not path.is_file():
-        raise UserError(f"no outlier images at {path.absolute()}: put the .npy file there or set outliers.path")
+        raise UserError(f"no images at {path.absolute()}: put the .npy file there, or correct the path")
     try:
         rows: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:

@@ -1,8 +1,6 @@
 """What the five training objectives share: the net, the optimiser, the inner maximisation and what is logged."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar
 
@@ -11,6 +9,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from aloe_lightning.attacks import attackable
 from aloe_lightning.data import Batch
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
@@ -88,8 +87,12 @@ class Objective(LightningModule):
         return {"optimizer": sgd, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def logged(self, loss: Tensor, batch: Batch, inlier_logits: Tensor, outlier_logits: Tensor | None = None) -> Tensor:
-        """Return the loss, having logged it and its parts at the trainer's logging steps."""
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        """Return the loss, having logged it and its parts at the trainer's logging steps.
+
+        What the step itself computed is logged as it was, under the statistics of the batch; the clean inliers of an
+        objective that perturbs them get a pass of their own in eval mode.
+        """
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._log_parts(loss.detach(), batch, inlier_logits.detach(), outlier_logits)
         return loss
 
@@ -101,7 +104,7 @@ class Objective(LightningModule):
         kind = "adversarial" if self.perturbs_inliers else "clean"
         values |= _inlier_values(z, batch.labels, kind)
         if self.perturbs_inliers:  # a look at the clean inliers, at logging steps only
-            with _evaluating(self.net):
+            with attackable(self.net):
                 values |= _inlier_values(self.net(batch.inliers), batch.labels, "clean")
         if z_out is not None:
             kind = "adversarial" if self.perturbs_outliers else "clean"
@@ -116,14 +119,3 @@ def _inlier_values(logits: Tensor, labels: Tensor, kind: str) -> dict[str, Tenso
         f"train/inlier_accuracy_{kind}": (logits.argmax(1) == labels).float().mean(),
         f"train/inlier_confidence_{kind}": logits.float().softmax(1).amax(1).mean(),
     }
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    training = [(module, module.training) for module in net.modules()]
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aloe_lightning.atomic import replacing
+
 Panels = Mapping[str, Mapping[str, NDArray[np.float64]]]
 """`detector/set/state` -> scores, for each method's title."""
 
@@ -53,8 +55,7 @@ def write_figure(folder: Path, methods: Panels, epsilon: float, formats: Sequenc
     figure = score_figure(methods, epsilon)
     paths = [folder / f"scores.{suffix}" for suffix in formats]
     for path in paths:
-        part = path.with_name(f".part-{path.name}")
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-        figure.savefig(part, dpi=150, metadata=metadata)  # type: ignore[attr-defined]
-        part.replace(path)
+        with replacing(path) as part:
+            figure.savefig(part, dpi=150, metadata=metadata)  # type: ignore[attr-defined]
     return paths

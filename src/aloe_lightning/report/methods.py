@@ -15,18 +15,32 @@ def method_of(record: Record) -> str:
 
     A net whose training budget is not the evaluation's says so, as in `ALOE (trained at 1)`.
     """
-    objective = OBJECTIVE_TITLES.get(record.objective, record.objective)
     detector = DETECTOR_TITLES.get(record.detector, record.detector)
     if record.objective == "original":
-        name = detector
-    else:
-        name = objective if record.detector == "msp" else f"{objective}+{detector}"
-    if record.train_epsilon not in (0, record.eval_epsilon):
-        name += f" (trained at {record.train_epsilon:g})"
-    return name
+        return detector
+    objective = OBJECTIVE_TITLES.get(record.objective, record.objective)
+    name = objective if record.detector == "msp" else f"{objective}+{detector}"
+    return name + _other_budget(record)
+
+
+def objective_of(record: Record) -> str:
+    """The objective's title, with its training budget where that is not the evaluation's."""
+    return OBJECTIVE_TITLES.get(record.objective, record.objective) + _other_budget(record)
+
+
+def _other_budget(record: Record) -> str:
+    if record.train_epsilon is None or record.train_epsilon == record.eval_epsilon:
+        return ""
+    return f" (trained at {record.train_epsilon:g})"
 
 
 def row_order(method: str) -> tuple[int, str] | None:
     """Place of a method among the rows of a table; None for a combination that the paper's tables do not have."""
     name = method.split(" (")[0]
     return (PAPER_METHODS.index(name), method) if name in PAPER_METHODS else None
+
+
+def objective_order(objective: str) -> tuple[int, str]:
+    """Place of an objective's title among the rows of Table 4; somebody's own come last."""
+    name, titles = objective.split(" (")[0], list(OBJECTIVE_TITLES.values())
+    return (titles.index(name) if name in titles else len(titles), objective)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from aloe_lightning.atomic import replacing
+from aloe_lightning.errors import UserError
 from aloe_lightning.records import Record, read_records
 from aloe_lightning.report.figure import write_figure
 from aloe_lightning.report.methods import OBJECTIVE_TITLES
-from aloe_lightning.report.tables import Row, by_ood_csv, markdown, tidy_csv, tidy_rows, write
+from aloe_lightning.report.tables import Row, by_ood_csv, markdown, tidy_csv, tidy_rows
 
 FIGURE_OBJECTIVES = ("oe", "aloe")
 
@@ -20,7 +22,7 @@ class StudyReport:
     Attributes:
         rows: of `tables.csv`.
         files: the files written.
-        left_out: runs in the folder that were made under another setting and share no table with this one.
+        left_out: runs in the folder that were made under another setting or version and share no table with this one.
     """
 
     rows: list[Row]
@@ -35,15 +37,24 @@ def write_report(folder: Path, setting: str) -> StudyReport:
         folder: of the study; its runs are the sub-folders that hold a `records.jsonl`.
         setting: fingerprint of the runs to take.
     """
-    runs = {path.parent: read_records(path) for path in sorted(folder.glob("*/records.jsonl"))}
-    left_out = [run for run, records in runs.items() if records and records[0].setting != setting]
+    runs = {path.parent: _readable(path) for path in sorted(folder.glob("*/records.jsonl"))}
     chosen = {run: records for run, records in runs.items() if records and records[0].setting == setting}
+    left_out = [run for run in runs if run not in chosen]
     records = [record for run in chosen.values() for record in run]
     rows = tidy_rows(records)
     files = [folder / "tables.csv", folder / "tables_by_ood.csv", folder / "tables.md"]
     for path, text in zip(files, (tidy_csv(rows), by_ood_csv(records), markdown(rows, caption(records))), strict=True):
-        write(path, text)
+        with replacing(path) as part:
+            part.write_text(text)
     return StudyReport(rows, files + _draw(folder, chosen), left_out)
+
+
+def _readable(path: Path) -> list[Record]:
+    """The records of a run; none if they are of another version, which is no reason to fail this one."""
+    try:
+        return read_records(path)
+    except UserError:
+        return []
 
 
 def caption(records: list[Record]) -> str:

@@ -5,11 +5,10 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from aloe_lightning.records import Record, Side
-from aloe_lightning.report.methods import DATASET_TITLES, OBJECTIVE_TITLES, method_of, row_order
+from aloe_lightning.report.methods import DATASET_TITLES, method_of, objective_of, objective_order, row_order
 
 TABLE_METRICS = {"fpr95": "FPR95 ↓", "detection_error": "Det. error ↓", "auroc": "AUROC ↑"}
 ALL_METRICS = ("fpr95", "detection_error", "auroc", "aupr_in", "aupr_out", "tied_pairs")
@@ -39,21 +38,21 @@ def tidy_rows(records: Sequence[Record]) -> list[Row]:
         mine = [r for r in records if r.dataset == dataset]
         epsilons = sorted({r.eval_epsilon for r in mine})
         for index, epsilon in enumerate(epsilons):
-            sides: dict[Side, float] = {"none": 0, "both": epsilon} if index == 0 else {"both": epsilon}
+            sides: dict[Side, float] = {"none": 0} if index == 0 else {}
+            if epsilon > 0:
+                sides["both"] = epsilon
             for side, shown in sides.items():
                 chosen = [r for r in mine if r.eval_epsilon == epsilon and r.side == side and r.ood]
                 for (method, metric), value in _means(chosen, lambda r: (method_of(r), r.metric)).items():
                     if row_order(method) and metric in TABLE_METRICS:
                         rows.append(Row(f"table{1 if index == 0 else 3}", title, method, shown, metric, 100 * value))
         accuracy = [r for r in mine if r.metric == "accuracy" and r.eval_epsilon == epsilons[0]]
-        for (objective,), value in _means(
-            accuracy, lambda r: (OBJECTIVE_TITLES.get(r.objective, r.objective),)
-        ).items():
+        for (objective,), value in _means(accuracy, lambda r: (objective_of(r),)).items():
             rows.append(Row("table4", title, objective, 0, "accuracy", 100 * value))
-    metrics, objectives = [*TABLE_METRICS, "accuracy"], list(OBJECTIVE_TITLES.values())
+    metrics = [*TABLE_METRICS, "accuracy"]
 
     def order(row: Row) -> tuple[object, ...]:
-        place = (objectives.index(row.method), "") if row.table == "table4" else row_order(row.method)
+        place = objective_order(row.method) if row.table == "table4" else row_order(row.method)
         return row.table, row.dataset, place, row.epsilon, metrics.index(row.metric)
 
     return sorted(rows, key=order)
@@ -130,10 +129,3 @@ def markdown(rows: Sequence[Row], caption: str) -> str:
         accuracy = [f"{r.method} {r.value:.2f}" for r in rows if r.dataset == dataset and r.table == "table4"]
         parts.append("\n".join([*lines, "", f"Clean accuracy: {', '.join(accuracy)}."]))
     return "\n\n".join(parts) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file in one move: several jobs of a sweep write the same tables."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
