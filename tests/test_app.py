@@ -423,6 +423,7 @@ def test_a_cell_of_the_paper_runs_on_the_official_layout(call, sound_root, tmp_p
     [
         ([], []),
         (["+experiment=x", "-m", "epsilon=1,2"], ["-m", "+experiment=x", "epsilon=1,2"]),
+        (["+sweep=methods", "seed=1"], ["--multirun", "+sweep=methods", "seed=1"]),
         (["epsilon=-1", "~batch", "--multirun", "seed=1"], ["--multirun", "epsilon=-1", "~batch", "seed=1"]),
         (["a=1", "--config-dir", "d", "b=2"], ["--config-dir", "d", "a=1", "b=2"]),
         (["a=1", "--config-dir=d", "b=2"], ["--config-dir=d", "a=1", "b=2"]),

@@ -395,6 +395,17 @@ def test_an_experiment_file_of_ones_own_without_a_typo_is_valid(tmp_path):
     assert content["net"]["depth"] == 100
 
 
+def test_a_class_of_ones_own_gets_its_keys_and_no_others():
+    content = validated(changed([], "detector.mine={_target_: their.Detector, k: 3}"))
+    assert content["detector"]["mine"] == {"_target_": "their.Detector", "k": 3}
+
+
+def test_a_net_of_ones_own_needs_a_name_for_the_records():
+    assert problems_of(changed([], "net._target_=their.Net", "net.name=null")) == [
+        "net.name is missing: records state it"
+    ]
+
+
 def test_nearest_is_silent_where_nothing_is_near():
     assert nearest("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
     assert nearest("xyzzy", ["seed", "epsilon"]) == ""

@@ -38,7 +38,7 @@ def validated(cfg: DictConfig) -> dict[str, Any]:
         content["ood"] = {name: _folder_if_path(node) for name, node in content["ood"].items()}
     try:
         # The values as pydantic understood them: "no" has become False, 8.0 a whole number.
-        content = Config.model_validate(content).model_dump(by_alias=True)
+        content = Config.model_validate(content).model_dump(by_alias=True, exclude_unset=True)
     except ValidationError as error:
         raise UserError("config: " + "; ".join(_problem(e) for e in _not_inherited(error.errors()))) from error
     problems = list(_contradictions(content))
