@@ -5,15 +5,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
-
-
-def on_terminal() -> bool:
-    """Whether a person is watching both streams: Lightning's bar goes to stdout, ours to stderr."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def duration(seconds: float) -> str:
@@ -42,27 +38,55 @@ class PlainLines:
         rest = f"{duration(now - self.started)} in all" if last else f"{left} left"
         print(f"{self.label}: {done}/{self.total} {self.unit}, {rate:.1f}/s, {rest}{note}", file=sys.stderr, flush=True)
 
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+
+class Bar:
+    """A bar on stderr with the time left, gone when it is closed."""
+
+    def __init__(self, label: str, total: int, unit: str, already: int = 0) -> None:
+        self.label = label
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(f"{unit},"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.progress.add_task(label, total=total, completed=already)
+        self.progress.start()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Move the bar."""
+        self.progress.update(self.task, completed=done, description=self.label + note)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+
+def meter(label: str, total: int, unit: str, already: int = 0) -> PlainLines | Bar:
+    """A bar if a person is watching stderr, else plain lines.
+
+    Args:
+        label: what is going on.
+        total: how many units there are.
+        unit: what is counted.
+        already: units done before, which say nothing about the speed.
+    """
+    return (Bar if sys.stderr.isatty() else PlainLines)(label, total, unit, already)
+
 
 def track(items: Iterable[T], total: int, label: str, unit: str = "images", step: int = 1) -> Iterator[T]:
     """Pass items on and show how far they are; each item counts `step` units, the last what is left of `total`."""
-    if not on_terminal():
-        lines = PlainLines(label, total, unit)
+    shown = meter(label, total, unit)
+    try:
         for index, item in enumerate(items):
             yield item
-            lines.update(min((index + 1) * step, total))
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    from rich.console import Console
-
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        for item in items:
-            yield item
-            bar.advance(task, min(step, total - int(bar.tasks[0].completed)))
+            shown.update(min((index + 1) * step, total))
+    finally:
+        shown.close()

@@ -1,7 +1,6 @@
 """Fit one objective with Lightning: trainer, checkpoints, and progress that a person can read."""
 
 import logging
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,33 +8,48 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
-from aloe_lightning.progress import PlainLines, on_terminal
+from aloe_lightning.progress import Bar, PlainLines, meter
 
 log = logging.getLogger(__name__)
 
 
-class TrainingLines(Callback):
-    """Progress of training as plain lines, for logs and pipes."""
+class TrainingProgress(Callback):
+    """How far the whole training is, epochs or not."""
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.lines: PlainLines | None = None
+        self.shown: PlainLines | Bar | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin where a resumed training begins."""
+        if trainer.is_global_zero:
+            total = int(trainer.estimated_stepping_batches)
+            self.shown = meter(f"{self.label} training", total, "steps", already=trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Print if it is time to."""
-        if not trainer.is_global_zero:
-            return
-        if self.lines is None:
-            total = int(trainer.estimated_stepping_batches)
-            self.lines = PlainLines(f"{self.label} training", total, "steps", already=trainer.global_step - 1)
-        loss = trainer.callback_metrics.get("train/loss", torch.tensor(math.nan))
-        self.lines.update(trainer.global_step, f", loss {float(loss):.3f}")
+        """Show the step and the loss last logged."""
+        if self.shown is not None:
+            loss = trainer.callback_metrics.get("train/loss")
+            self.shown.update(trainer.global_step, "" if loss is None else f", loss {float(loss):.3f}")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tidy up."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tidy up."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.shown is not None:
+            self.shown.close()
+            self.shown = None
 
 
 def quiet_lightning() -> None:
@@ -52,16 +66,15 @@ def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label:
     It leaves our batches as they are (`use_distributed_sampler=False`: `EpochPlan` shares them among processes) and
     keeps the state of the last finished epoch in `last.ckpt`.
     """
-    bar: Callback = RichProgressBar(leave=True) if on_terminal() else TrainingLines(label)
     keep = ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)
     try:
         return Trainer(
             **settings,
             logger=logger,
-            callbacks=[bar, keep],
+            callbacks=[TrainingProgress(label), keep],
             default_root_dir=folder,
             enable_model_summary=False,
-            enable_progress_bar=on_terminal(),
+            enable_progress_bar=False,
             use_distributed_sampler=False,
             inference_mode=False,
         )

@@ -19,7 +19,8 @@ def show_study(folder: Path) -> None:
         title = f"{dataset}: means over the OOD test sets, percent"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+            widest = 0 if index else max(len(line[0]) for line in body)
+            table.add_column(name, justify="right" if index else "left", no_wrap=True, min_width=widest)
         for line in body:
             table.add_row(*line)
         console.print(table)
