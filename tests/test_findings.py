@@ -27,7 +27,7 @@ def test_the_demo_shows_the_collapse_of_the_classics_and_that_aloe_holds(tmp_pat
 
 
 def test_aloe_beats_oe_under_attack_on_real_images(tmp_path, shared):
-    """The README's table, two of its cells: CIFAR-10 against real textures and scenes. After far fewer steps OE holds."""
+    """Two cells of the README's table: CIFAR-10 against real textures and scenes. After far fewer steps OE holds."""
     data = tmp_path / "data"
     sets = ["cifar10", "outliers", "dtd", "places365", "crop", "resize"]
     unpack = [sys.executable, str(shared / "data" / "unpack.py"), str(data), *sets]
