@@ -25,6 +25,7 @@ class TrainingProgress(Callback):
     def __init__(self, label: str) -> None:
         self.label = label
         self.shown: PlainLines | Bar | None = None
+        self.note = ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin where a resumed training begins."""
@@ -34,9 +35,12 @@ class TrainingProgress(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Show the step and the loss last logged."""
-        if self.shown is not None:
-            loss = trainer.callback_metrics.get("train/loss")
-            self.shown.update(trainer.global_step, "" if loss is None else f", loss {float(loss):.3f}")
+        if self.shown is None:
+            return
+        # Only where something was logged: reading a metric waits for the device.
+        if trainer.global_step % trainer.log_every_n_steps == 0 and "train/loss" in trainer.callback_metrics:  # type: ignore[attr-defined]
+            self.note = f", loss {float(trainer.callback_metrics['train/loss']):.3f}"
+        self.shown.update(trainer.global_step, self.note)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tidy up."""
