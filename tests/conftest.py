@@ -11,6 +11,14 @@ from aloe_lightning.nets import DenseNet, SmallNet
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of the tests' own: nothing of a user's is read or written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALOE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder beside the repository with golden outputs and real images."""

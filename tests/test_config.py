@@ -24,6 +24,7 @@ from aloe_lightning.tracking import wandb_logger
 CONF = Path(aloe_lightning.conf.__file__).parent
 register_resolvers()
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+OWN = ["+experiment=own", "data.train=a", "data.test=b", "outliers.path=c", "+ood.far=d"]
 
 
 @cache
@@ -62,7 +63,7 @@ def problems_of(cfg):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_is_valid(name):
-    content = content_of(f"+experiment={name}")
+    content = content_of(*OWN) if name == "own" else content_of(f"+experiment={name}")
     if "_" in name and not name.endswith("small"):
         data, objective = name.rsplit("_", 1)
         assert (content["data"]["name"], content["objective"]["name"]) == (data, objective)
@@ -71,7 +72,7 @@ def test_every_experiment_composes_and_is_valid(name):
 
 
 def test_there_is_an_experiment_for_each_data_set_and_objective():
-    wanted = {f"{d}_{o}" for d in ("demo", "cifar10", "cifar100") for o in ("original", "oe", "adv", "aoe", "aloe")}
+    wanted = {f"{d}_{o}" for d in ("demo", "cifar10", "cifar100", "gtsrb") for o in ("original", "oe", "adv", "aoe", "aloe")}
     assert wanted <= set(EXPERIMENTS)
 
 
@@ -86,6 +87,8 @@ def test_an_experiment_has_at_most_15_lines_and_stands_in_the_global_package(nam
 def test_every_choice_of_a_group_composes(group):
     for file in sorted((CONF / group).glob("*.yaml")):
         base = ["+experiment=cifar10"] if group in ("data", "ood") and file.stem != "demo" else []
+        if group == "data" and file.stem in ("folder", "npz"):
+            base = OWN
         node = content_of(*base, f"{group}={file.stem}")[group]
         assert set(yaml.safe_load(file.read_text())) - {"defaults"} <= set(node)
 
@@ -144,12 +147,20 @@ def test_cifar10_aloe_is_the_papers_setting():
     assert content["detector"]["odin"]["temperature"] == 1000
     assert content["detector"]["odin"]["eta"] == 0.0014
     assert set(content["ood"]) == {"svhn", "textures", "places365", "lsun_c", "lsun_r", "isun"}
-    assert {name: node.get("count") for name, node in content["ood"].items() if node.get("count")} == {
-        "lsun_c": 10_000,
-        "lsun_r": 10_000,
-        "isun": 8_925,
-    }
+    assert all(node["verify"] for node in content["ood"].values())
     assert content["evaluation"]["max_id"] is content["evaluation"]["max_ood"] is None
+
+
+def test_gtsrb_aloe_is_the_papers_setting():
+    content = content_of("+experiment=gtsrb_aloe")
+    data = content["data"]
+    assert (data["num_classes"], data["per_class"], data["max_test"], data["augment"]) == (43, 10_000, 10_000, "offline")
+    assert (data["mean"], data["std"]) == ([0.3337, 0.3064, 0.3171], [0.2672, 0.2564, 0.2629])
+    assert data["augment_outliers"], "outliers are cropped and flipped although signs are not"
+    assert content["detector"]["odin"]["eta"] == 0.0004
+    assert (content["trainer"]["max_epochs"], content["net"]["num_classes"]) == (10, 43)
+    assert set(content["ood"]) == {"cifar10", "textures", "places365", "lsun_c", "lsun_r", "isun"}
+    assert content["outliers"]["name"] == "300k"
 
 
 def test_cifar100_differs_from_cifar10_in_the_data_and_odins_step():

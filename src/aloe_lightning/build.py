@@ -1,5 +1,6 @@
 """From a checked config to objects: Hydra instantiates each node, we say in words what went wrong."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,11 +9,13 @@ from hydra.utils import instantiate
 from torch import nn
 
 from aloe_lightning.attacks import ConfidenceAttack
-from aloe_lightning.data import BatchSizes, RobustOODData
+from aloe_lightning.data import BatchSizes, OwnData, RobustOODData, Statistics
 from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
+
+log = logging.getLogger(__name__)
 
 
 def build(node: Mapping[str, Any], where: str, *, named: bool = True, **arguments: Any) -> Any:
@@ -37,6 +40,20 @@ def build(node: Mapping[str, Any], where: str, *, named: bool = True, **argument
         raise UserError(f"config: cannot build {where}: {str(error).splitlines()[0]}") from error
 
 
+def with_statistics(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with what one's own data say of themselves in the places that were left null."""
+    data, net = config["data"], config["net"]
+    unknown = [key for key in Statistics._fields if data.get(key, "") is None]
+    if not unknown:
+        return dict(config)
+    own: OwnData = build(data, "data")
+    found = own.statistics()._asdict()
+    log.info("%s: %d classes, mean %s, std %s", data["name"], *found.values())
+    filled = {key: found[key] for key in unknown}
+    known = {key: value for key, value in filled.items() if net.get(key, "") is None}
+    return {**config, "data": {**data, **filled}, "net": {**net, **known}}
+
+
 def build_net(config: Mapping[str, Any]) -> nn.Module:
     """The net."""
     net: nn.Module = build(config["net"], "net", named=False)
@@ -58,6 +75,7 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
         {name: build(node, f"ood.{name}", named=False) for name, node in config["ood"].items()},
         batch=BatchSizes(**config["batch"]),
         seed=config["seed"],
+        perceptual_distance=config["duplicates"]["perceptual_distance"],
     )
 
 

@@ -20,6 +20,7 @@ from aloe_lightning.build import (
     build_evaluation,
     build_net,
     build_objective,
+    with_statistics,
 )
 from aloe_lightning.checkpoint import load_weights, save_weights
 from aloe_lightning.data import RobustOODData, process
@@ -46,6 +47,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
         The cell's records.
     """
     quiet_lightning()
+    config = with_statistics(config)
     label = config["objective"]["name"]
     (folder / "records.jsonl").unlink(missing_ok=True)  # until this run has ended, its cell has no result
     seed_everything(config["seed"], workers=True, verbose=False)
@@ -72,7 +74,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
             log.info(
                 "%s: trained in %s, evaluated in %s", label, duration(trained - started), duration(ended - trained)
             )
-            _keep_facts(config, folder, trainer, train_seconds=trained - started)
+            _keep_facts(config, folder, trainer, data, train_seconds=trained - started)
             write_scores(folder / "scores.npz", evaluation)
             write_records(folder / "records.jsonl", records)
             report = write_report(folder.parent, config["setting"])
@@ -91,6 +93,8 @@ def _train_or_load(
         log.info("%s: weights of %s", label, config["checkpoint"])
         return
     data.setup("fit")
+    if data.duplicates is not None:
+        log.info("%s: outliers left out because they are in distribution or in a test set: %s", label, data.duplicates)
     log.info("%s: training", label)
     fit(trainer, objective, data, resume=config["resume"])
     if process()[0] == 0:
@@ -113,8 +117,10 @@ def _cell(config: dict[str, Any], objective: Objective, rounding: str) -> Cell:
     )
 
 
-def _keep_facts(config: dict[str, Any], folder: Path, trainer: Trainer, train_seconds: float) -> None:
-    """The config as it was understood, and what it ran on."""
+def _keep_facts(
+    config: dict[str, Any], folder: Path, trainer: Trainer, data: RobustOODData, train_seconds: float
+) -> None:
+    """The config as it was understood, how many images that were, and what it ran on."""
     device = trainer.strategy.root_device
     cpu = f"{torch.get_num_threads()} CPU threads"
     facts = {
@@ -125,6 +131,6 @@ def _keep_facts(config: dict[str, Any], folder: Path, trainer: Trainer, train_se
         "train_seconds": round(train_seconds, 1),
         "packages": {name: version(name) for name in PACKAGES},
     }
-    for name, content in (("config", config), ("versions", facts)):
+    for name, content in (("config", config), ("data", data.sizes()), ("versions", facts)):
         with replacing(folder / f"{name}.json") as part:
             part.write_text(json.dumps(content, indent=2) + "\n")

@@ -31,7 +31,7 @@ def test_fakes_are_pickled_as_the_official_files_are(tmp_path):
 
 def test_cifar10_training_images_are_the_five_files_in_order(tmp_path):
     make_cifar10(tmp_path, per_file=6)
-    train = cifar(tmp_path).train()
+    train = cifar(tmp_path).train_set()
     expected = np.concatenate([noise(6, number) for number in range(1, 6)])
     assert train.images.dtype == torch.uint8
     assert train.labels.dtype == torch.int64
@@ -41,7 +41,7 @@ def test_cifar10_training_images_are_the_five_files_in_order(tmp_path):
 
 def test_cifar10_test_images_are_the_test_batch(tmp_path):
     make_cifar10(tmp_path, per_file=6)
-    test = cifar(tmp_path).test()
+    test = cifar(tmp_path).test_set()
     np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(6, 6))
     assert test.labels.tolist() == [6, 7, 8, 9, 0, 1]
 
@@ -51,14 +51,14 @@ def test_planes_are_red_green_blue_and_rows_run_downwards(tmp_path):
     images[0, 2, 5] = (10, 20, 30)
     for file in CIFAR10_FILES:
         write_cifar_batch(tmp_path / "cifar-10-batches-py" / file, images, [3])
-    (picture,) = cifar(tmp_path).test().images
+    (picture,) = cifar(tmp_path).test_set().images
     assert picture[:, 2, 5].tolist() == [10, 20, 30]
     assert int(picture.sum()) == 60
 
 
 def test_cifar100_has_the_fine_labels(tmp_path):
     make_cifar100(tmp_path, train=12, test=6)
-    train, test = cifar(tmp_path, 100).train(), cifar(tmp_path, 100).test()
+    train, test = cifar(tmp_path, 100).train_set(), cifar(tmp_path, 100).test_set()
     assert train.labels.tolist() == list(range(99, 87, -1))
     assert test.labels.tolist() == list(range(99, 93, -1))
     np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), noise(12, 101))
@@ -69,7 +69,7 @@ def test_files_whose_sums_are_listed_pass_the_check(tmp_path, monkeypatch):
     make_cifar10(tmp_path)
     content = (tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes()
     monkeypatch.setitem(LAYOUTS[10].test, "test_batch", hashlib.md5(content).hexdigest())
-    np.testing.assert_array_equal(cifar(tmp_path, verify=True).test().images.permute(0, 2, 3, 1).numpy(), noise(6, 6))
+    np.testing.assert_array_equal(cifar(tmp_path, verify=True).test_set().images.permute(0, 2, 3, 1).numpy(), noise(6, 6))
 
 
 def test_another_sum_is_told_with_both_sums(tmp_path):
@@ -77,7 +77,7 @@ def test_another_sum_is_told_with_both_sums(tmp_path):
     file = tmp_path / "cifar-10-batches-py" / "test_batch"
     found = hashlib.md5(file.read_bytes()).hexdigest()
     with pytest.raises(UserError) as error:
-        cifar(tmp_path, verify=True).test()
+        cifar(tmp_path, verify=True).test_set()
     for part in (str(file), found, "40351d587109b95175f43aff81a1287e", "data.verify=false"):
         assert part in str(error.value)
 
@@ -87,18 +87,19 @@ def test_sums_are_torchvisions():
 
     for num_classes, official in ((10, CIFAR10), (100, CIFAR100)):
         layout = LAYOUTS[num_classes]
-        assert layout.folder == official.base_folder
-        assert layout.archive == official.filename
+        (archive,) = layout.card.archives
+        assert layout.card.layouts == ((official.base_folder,),)
+        assert (archive.url, archive.file, archive.md5) == (official.url, official.filename, official.tgz_md5)
         assert list(layout.train.items()) == [tuple(row) for row in official.train_list]
         assert list(layout.test.items()) == [tuple(row) for row in official.test_list]
 
 
 def test_a_missing_set_is_told_with_where_it_was_looked_for_and_what_to_unpack(tmp_path):
     with pytest.raises(UserError) as error:
-        cifar(tmp_path, 100).train()
+        cifar(tmp_path, 100).train_set()
     told = str(error.value)
     assert told.startswith(f"CIFAR-100 is not there in {tmp_path / 'cifar-100-python'}")
-    assert f"unpack the official cifar-100-python.tar.gz in {tmp_path}" in told
+    assert f"`python -m aloe_lightning.data prepare cifar100 --root {tmp_path}` fetches it" in told
 
 
 def test_every_missing_file_is_named_and_no_other(tmp_path):
@@ -106,15 +107,15 @@ def test_every_missing_file_is_named_and_no_other(tmp_path):
     for file in ("data_batch_2", "data_batch_5"):
         (tmp_path / "cifar-10-batches-py" / file).unlink()
     with pytest.raises(UserError, match=r"CIFAR-10 is incomplete, data_batch_2, data_batch_5 missing in "):
-        cifar(tmp_path).train()
+        cifar(tmp_path).train_set()
 
 
 def test_a_root_in_the_home_folder_is_found_and_told_in_full(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     make_cifar10(tmp_path / "sets")
-    assert len(cifar("~/sets").test()) == 6
+    assert len(cifar("~/sets").test_set()) == 6
     with pytest.raises(UserError) as error:
-        cifar("~/other").test()
+        cifar("~/other").test_set()
     assert str(tmp_path / "other" / "cifar-10-batches-py") in str(error.value)
     assert "~" not in str(error.value)
 
@@ -126,7 +127,7 @@ def test_a_truncated_file_is_named(tmp_path, kept):
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     with pytest.raises(UserError, match="data_batch_4: truncated or not a CIFAR batch"):
-        cifar(tmp_path).train()
+        cifar(tmp_path).train_set()
 
 
 @pytest.mark.parametrize(
@@ -145,13 +146,13 @@ def test_a_pickle_of_other_content_is_refused_by_name(tmp_path, content, told):
     make_cifar10(tmp_path)
     write_pickle(tmp_path / "cifar-10-batches-py" / "data_batch_3", content)
     with pytest.raises(UserError, match=rf"data_batch_3.*{told}"):
-        cifar(tmp_path).train()
+        cifar(tmp_path).train_set()
 
 
 def test_batches_repickled_by_todays_numpy_and_python_are_read_too(tmp_path):
     make_cifar10(tmp_path)
     content = {b"data": cifar_rows(noise(2, 7)), b"labels": np.array([4, 2])}
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content))
-    test = cifar(tmp_path).test()
+    test = cifar(tmp_path).test_set()
     np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(2, 7))
     assert test.labels.tolist() == [4, 2]

@@ -21,17 +21,21 @@ def images(count, seed):
 class Inliers:
     num_train: int = 10
     augment: bool = False
+    augment_outliers: bool = False
     name: str = "tiny"
     num_classes: int = 10
     read: list = field(default_factory=list)
 
-    def train(self):
+    def train_set(self):
         self.read.append("train")
         return ImageSet(images(self.num_train, 1), torch.arange(self.num_train))
 
-    def test(self):
+    def test_set(self):
         self.read.append("test")
         return ImageSet(images(7, 2), torch.arange(7))
+
+    def augmented(self, images, labels, draws):
+        return random_crop_flip(images, generator=draws) if self.augment else images
 
 
 @dataclass
@@ -51,11 +55,13 @@ def data_of(inliers=None, outliers=None, ood=None, seed=5):
 
 def test_nothing_is_read_before_it_is_asked_for_and_training_data_only_once():
     inliers, outliers = Inliers(), Others()
-    data = data_of(inliers, outliers, {"far": Others()})
+    data = data_of(inliers, outliers, {"far": Others(seed=4)})
     assert (inliers.read, outliers.read) == ([], 0)
     data.setup("fit")
     data.setup("fit")
-    assert (inliers.read, outliers.read) == (["train"], 1)
+    assert (inliers.read, outliers.read) == (["train", "test"], 1)
+    data.test_set(limit=3)
+    assert inliers.read == ["train", "test"], "the search for duplicates has read the test images already"
 
 
 def test_batches_are_those_of_the_plan_as_uint8():
@@ -106,11 +112,18 @@ def test_a_step_sees_floats_in_unit_range_and_the_same_labels():
 
 def test_inliers_and_outliers_are_augmented_when_the_set_says_so():
     raw = Batch(images(20, 1), torch.arange(20), images(30, 2), seed=9)
-    prepared = data_of(Inliers(augment=True)).on_after_batch_transfer(raw, 0)
+    prepared = data_of(Inliers(augment=True, augment_outliers=True)).on_after_batch_transfer(raw, 0)
     draws = raw.generator("augmentation")
     assert prepared.inliers.equal(random_crop_flip(raw.inliers, generator=draws) / 255)
     assert prepared.outliers.equal(random_crop_flip(raw.outliers, generator=draws) / 255)
     assert not prepared.inliers.equal(raw.inliers / 255)
+
+
+def test_outliers_may_be_augmented_where_inliers_are_not():
+    raw = Batch(images(20, 1), torch.arange(20), images(30, 2), seed=9)
+    prepared = data_of(Inliers(augment_outliers=True)).on_after_batch_transfer(raw, 0)
+    assert prepared.inliers.equal(raw.inliers / 255)
+    assert prepared.outliers.equal(random_crop_flip(raw.outliers, generator=raw.generator("augmentation")) / 255)
 
 
 def test_augmentation_is_a_function_of_the_batchs_seed_alone():
@@ -129,12 +142,12 @@ def test_augmentation_is_a_function_of_the_batchs_seed_alone():
 def test_a_mapped_file_serves_as_outliers_and_as_test_set(tmp_path):
     make_npy(tmp_path / "o.npy", count=12, seed=8)
     source = NpyImages(path=str(tmp_path / "o.npy"))
-    data = data_of(outliers=source, ood={"far": source})
+    data = data_of(outliers=source)
     data.setup("fit")
     (first, *_) = data.train_dataloader()
     (plan, *_) = EpochPlan(10, 12, inlier_batch=4, outlier_batch=6, seed=5)
     assert first.outliers.equal(images(12, 8)[plan.outliers])
-    np.testing.assert_array_equal(data.ood_sets()["far"].images, images(12, 8))
+    np.testing.assert_array_equal(data_of(ood={"far": source}).ood_sets()["far"].images, images(12, 8))
 
 
 def test_test_sets_are_whole_or_a_fixed_sample():

@@ -58,18 +58,22 @@ def test_a_folder_is_read_at_any_depth_in_the_order_of_its_paths(tmp_path):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 33), (colour * 10,) * 3).save(tmp_path / place)
     (tmp_path / "a" / "readme.txt").write_text("no picture")
+    for hidden in ("a/._9.jpg", ".trash/1.png"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_bytes(b"no picture")
     loaded = ImageFolder(path=str(tmp_path)).load()
-    assert loaded.images.shape == (5, 3, 32, 32)
-    assert loaded.images.dtype == torch.uint8
-    assert loaded.images.amin((1, 2, 3)).tolist() == [10, 20, 30, 40, 50]
-    assert loaded.images.amax((1, 2, 3)).tolist() == [10, 20, 30, 40, 50]
+    images = loaded.take(torch.arange(len(loaded)))
+    assert images.shape == (5, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert images.amin((1, 2, 3)).tolist() == [10, 20, 30, 40, 50]
+    assert images.amax((1, 2, 3)).tolist() == [10, 20, 30, 40, 50]
     assert loaded.labels is None
 
 
 def test_jpeg_pixels_are_the_decoders(tmp_path):
     Image.fromarray(noise(1, 3)[0]).save(tmp_path / "a.jpg", quality=50)
     loaded = ImageFolder(path=str(tmp_path)).load()
-    np.testing.assert_array_equal(hwc(loaded.images)[0], np.asarray(Image.open(tmp_path / "a.jpg")))
+    np.testing.assert_array_equal(loaded.rows[0], np.asarray(Image.open(tmp_path / "a.jpg")))
 
 
 def test_a_count_that_does_not_agree_is_told(tmp_path):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed import get_rank, get_world_size, is_available, is_initialized
 from torch.utils.data import Dataset, Sampler
 
-from aloe_lightning.data.source import ImageSet, ImageSource
+from aloe_lightning.data.source import ImageSource, Order
 from aloe_lightning.randomness import generator, seed_of
 
 
@@ -52,20 +52,31 @@ class EpochPlan(Sampler[Plan]):
     them, and then none comes a third time before all came twice. Several processes share an epoch evenly; what
     does not divide by their number sits out that epoch.
 
+    Outliers come `shuffled`, or, of a file too large for that, in `blocks`: from a random place on in the order of the
+    file, each process in a stretch of its own.
+
     Args:
         num_inliers: size of the inlier set.
         num_outliers: size of the outlier set, 0 for none.
         inlier_batch: inliers a process takes per step.
         outlier_batch: outliers a process takes per step.
         seed: of the order.
+        outlier_order: of the outlier set.
     """
 
     def __init__(
-        self, num_inliers: int, num_outliers: int, *, inlier_batch: int, outlier_batch: int, seed: int
+        self,
+        num_inliers: int,
+        num_outliers: int,
+        *,
+        inlier_batch: int,
+        outlier_batch: int,
+        seed: int,
+        outlier_order: Order = "shuffled",
     ) -> None:
         self.num_inliers, self.num_outliers = num_inliers, num_outliers
         self.inlier_batch, self.outlier_batch = inlier_batch, outlier_batch if num_outliers else 0
-        self.seed = seed
+        self.seed, self.outlier_order = seed, outlier_order
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -80,24 +91,35 @@ class EpochPlan(Sampler[Plan]):
         order = generator(self.seed, "order", self.epoch)
         share = self.num_inliers // world
         inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
-        wanted = len(self) * self.outlier_batch
-        rounds = -(-wanted * world // self.num_outliers) if self.num_outliers else 0
-        orders = [torch.randperm(self.num_outliers, generator=order) for _ in range(rounds)]
-        outliers = torch.cat(orders)[rank::world][:wanted] if orders else torch.empty(0, dtype=torch.int64)
+        outliers = self._outliers(len(self) * self.outlier_batch, order)
         for step in range(len(self)):
             chosen = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
             beside = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
             beside = beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)]
             yield Plan(chosen, beside, seed_of(self.seed, "batch", self.epoch, step, rank))
 
+    def _outliers(self, wanted: int, order: torch.Generator) -> Tensor:
+        """Indices (wanted,) of the outliers of this process in this epoch; empty if there are none."""
+        rank, world = process()
+        if self.num_outliers == 0:
+            return torch.empty(0, dtype=torch.int64)
+        if self.outlier_order == "blocks":
+            start = int(torch.randint(self.num_outliers, (), generator=order)) + rank * wanted
+            return torch.arange(start, start + wanted) % self.num_outliers
+        rounds = -(-wanted * world // self.num_outliers)
+        orders = [torch.randperm(self.num_outliers, generator=order) for _ in range(rounds)]
+        return torch.cat(orders)[rank::world][:wanted] if orders else torch.empty(0, dtype=torch.int64)
+
 
 class TrainingImages(Dataset[Batch]):
     """Gathers the images of a plan."""
 
-    def __init__(self, inliers: ImageSet, outliers: ImageSource | None) -> None:
+    def __init__(self, inliers: ImageSource, outliers: ImageSource | None) -> None:
         self.inliers, self.outliers = inliers, outliers
 
     def __getitem__(self, plan: Plan) -> Batch:
         assert self.inliers.labels is not None
-        outliers = self.outliers.take(plan.outliers) if self.outliers is not None else self.inliers.images[:0]
+        outliers = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
+        if self.outliers is not None:
+            outliers = self.outliers.take(plan.outliers)
         return Batch(self.inliers.take(plan.inliers), self.inliers.labels[plan.inliers], outliers, plan.seed)

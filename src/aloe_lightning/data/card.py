@@ -1,4 +1,4 @@
-"""What is known of a data set before any of it is read: where it comes from and what stands on disk. Imports no torch."""
+"""What is known of a data set before any of it is read. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

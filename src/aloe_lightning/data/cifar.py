@@ -1,8 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) in the official Python layout.
-
-CIFAR-10: 50,000 training and 10,000 test images of 10 classes in `cifar-10-batches-py/`; CIFAR-100: as many of 100
-classes in `cifar-100-python/`. Source: https://www.cs.toronto.edu/~kriz/cifar.html, free for research.
-"""
+"""CIFAR-10 and CIFAR-100 in the official Python layout."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from aloe_lightning.data import catalogue
+from aloe_lightning.data.augment import random_crop_flip
+from aloe_lightning.data.card import Card
 from aloe_lightning.data.integrity import read_pickle, require_files
 from aloe_lightning.data.source import ImageSet
 from aloe_lightning.errors import UserError
@@ -18,20 +18,18 @@ from aloe_lightning.errors import UserError
 
 @dataclass(frozen=True)
 class _Layout:
-    """The official archive: its folder, its files with their MD5 sums, which of them train, the key of the labels."""
+    """The official folder: its files with their MD5 sums, which of them train, the key of the labels."""
 
-    folder: str
-    archive: str
-    labels: bytes
+    card: Card
+    labels: str
     train: dict[str, str]
     test: dict[str, str]
 
 
 LAYOUTS = {
     10: _Layout(
-        folder="cifar-10-batches-py",
-        archive="cifar-10-python.tar.gz",
-        labels=b"labels",
+        card=catalogue.CIFAR10,
+        labels="labels",
         train={
             "data_batch_1": "c99cafc152244af753f735de768cd75f",
             "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -42,9 +40,8 @@ LAYOUTS = {
         test={"test_batch": "40351d587109b95175f43aff81a1287e"},
     ),
     100: _Layout(
-        folder="cifar-100-python",
-        archive="cifar-100-python.tar.gz",
-        labels=b"fine_labels",
+        card=catalogue.CIFAR100,
+        labels="fine_labels",
         train={"train": "16019d7e3df5f24257cddd939b257f8d"},
         test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
     ),
@@ -55,13 +52,21 @@ LAYOUTS = {
 class CIFAR:
     """CIFAR-10 or CIFAR-100 as in-distribution data, told apart by the number of classes.
 
+    Images: 50,000 for training and 10,000 for testing, of 32x32.
+    Classes: 10, or 100 (the fine labels), all equally frequent.
+    Split: the official one, in the official order.
+    Source: https://www.cs.toronto.edu/~kriz/cifar.html (170 MB each), in `cifar-10-batches-py/`, `cifar-100-python/`.
+    Terms: none stated beyond the citation.
+    Citation: Krizhevsky: Learning Multiple Layers of Features from Tiny Images, technical report, Toronto 2009.
+
     Attributes:
         name: as records and folders state it.
-        root: folder that holds the official folder.
+        root: the data root, which holds the official folder.
         num_classes: 10 or 100.
         mean: channel means in [0, 1], for the net's normalisation.
         std: channel standard deviations in [0, 1].
-        augment: pad-4 random crop and horizontal flip of training inliers and outliers.
+        augment: pad-4 random crop and horizontal flip of training images.
+        augment_outliers: the same of the outliers beside them.
         verify: compare the files with the official MD5 sums.
     """
 
@@ -71,26 +76,31 @@ class CIFAR:
     mean: Sequence[float]
     std: Sequence[float]
     augment: bool = True
+    augment_outliers: bool = True
     verify: bool = True
 
-    def train(self) -> ImageSet:
+    def train_set(self) -> ImageSet:
         """The training images with labels, in the official order."""
         return self._read(LAYOUTS[self.num_classes].train)
 
-    def test(self) -> ImageSet:
+    def test_set(self) -> ImageSet:
         """The test images with labels, in the official order."""
         return self._read(LAYOUTS[self.num_classes].test)
+
+    def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+        """A training batch, uint8 (B, 3, 32, 32), cropped and flipped at random."""
+        return random_crop_flip(images, generator=draws) if self.augment else images
 
     def _read(self, files: dict[str, str]) -> ImageSet:
         layout = LAYOUTS[self.num_classes]
         root = Path(self.root).expanduser().absolute()
-        folder = root / layout.folder
-        remedy = f"unpack the official {layout.archive} in {root}, or set data.root"
-        require_files(f"CIFAR-{self.num_classes}", folder, files, verify=self.verify, remedy=remedy)
+        folder = root / layout.card.layouts[0][0]
+        remedy = f"{layout.card.remedy(root)}, or set data.root"
+        require_files(layout.card.title, folder, files, verify=self.verify, remedy=remedy)
         images, labels = [], []
         for file in files:
             batch = read_pickle(folder / file)
-            pixels, labelled = batch.get(b"data"), batch.get(layout.labels)
+            pixels, labelled = batch.get("data"), batch.get(layout.labels)
             plain = labelled.tolist() if isinstance(labelled, np.ndarray) else labelled
             whole = isinstance(plain, list) and all(isinstance(label, int) for label in plain)
             classes = np.array(plain if whole else [], np.int64)

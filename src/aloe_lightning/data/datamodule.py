@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from aloe_lightning.data.augment import random_crop_flip
 from aloe_lightning.data.batches import Batch, EpochPlan, TrainingImages
+from aloe_lightning.data.duplicates import Duplicates, without_duplicates
 from aloe_lightning.data.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
 
@@ -21,11 +23,10 @@ class InDistribution(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def num_classes(self) -> int: ...  # noqa: D102
-    @property
-    def augment(self) -> bool: ...  # noqa: D102
-    def train(self) -> ImageSet: ...  # noqa: D102
-    def test(self) -> ImageSet: ...  # noqa: D102
+    def augment_outliers(self) -> bool: ...  # noqa: D102
+    def train_set(self) -> ImageSource: ...  # noqa: D102
+    def test_set(self) -> ImageSet: ...  # noqa: D102
+    def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor: ...  # noqa: D102
 
 
 class Loads(Protocol):
@@ -52,10 +53,12 @@ class RobustOODData(LightningDataModule):
 
     Args:
         inliers: the in-distribution data.
-        outliers: the auxiliary outliers, or None for an objective that has no use for them.
+        outliers: the auxiliary outliers, or None for an objective that has no use for them. Those that are also among
+            the inliers or in an OOD test set are never trained on.
         ood: OOD test sets by name.
         batch: batch sizes.
         seed: of the order of the images.
+        perceptual_distance: leave out outliers that only look like such an image, too: see `find_duplicates`.
         num_workers: processes that gather batches; 0 is fastest for data in memory.
     """
 
@@ -67,30 +70,43 @@ class RobustOODData(LightningDataModule):
         *,
         batch: BatchSizes,
         seed: int,
+        perceptual_distance: int | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         self.inliers, self.outliers, self.ood = inliers, outliers, dict(ood)
         self.batch, self.seed, self.num_workers = batch, seed, num_workers
+        self.perceptual_distance = perceptual_distance
+        self.duplicates: Duplicates | None = None
         self._training: TrainingImages | None = None
 
     def setup(self, stage: str) -> None:
         """Read the training data once."""
-        if stage == "fit" and self._training is None:
-            inliers = self.inliers.train()
-            if len(inliers) == 0:
-                raise UserError(f"{self.inliers.name} has no training images")
-            self._training = TrainingImages(inliers, self.outliers.load() if self.outliers is not None else None)
+        if stage != "fit" or self._training is not None:
+            return
+        inliers = self.inliers.train_set()
+        if len(inliers) == 0:
+            raise UserError(f"{self.inliers.name} has no training images")
+        outliers = None
+        if self.outliers is not None:
+            name = self.inliers.name
+            others = {f"{name} (training)": inliers, f"{name} (test)": self._test, **self._ood}
+            outliers, self.duplicates = without_duplicates(self.outliers.load(), others, self.perceptual_distance)
+            if len(outliers) == 0:
+                raise UserError(f"no outlier is left: all are also elsewhere: {self.duplicates}")
+        self._training = TrainingImages(inliers, outliers)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of uint8 images in the order of `EpochPlan`."""
         assert self._training is not None
+        inliers, outliers = self._training.inliers, self._training.outliers
         plan = EpochPlan(
-            len(self._training.inliers),
-            0 if self._training.outliers is None else len(self._training.outliers),
+            len(inliers),
+            0 if outliers is None else len(outliers),
             inlier_batch=self.batch.inliers,
             outlier_batch=self.batch.outliers,
             seed=self.seed,
+            outlier_order="shuffled" if outliers is None else outliers.order,
         )
         # batch_size=None: an item of the sampler is a whole batch already. DataLoader types its sampler too narrowly.
         sampler: Any = plan
@@ -99,21 +115,43 @@ class RobustOODData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device and turn uint8 into float32 in [0, 1]."""
         draws = batch.generator("augmentation")
-
-        def prepared(images: Tensor) -> Tensor:
-            if self.inliers.augment:
-                images = random_crop_flip(images, generator=draws)
-            return images.to(torch.float32).div_(255)
-
-        return batch._replace(inliers=prepared(batch.inliers), outliers=prepared(batch.outliers))
+        inliers = self.inliers.augmented(batch.inliers, batch.labels, draws)
+        outliers = batch.outliers
+        if self.inliers.augment_outliers:
+            outliers = random_crop_flip(outliers, generator=draws)
+        return batch._replace(inliers=_unit(inliers), outliers=_unit(outliers))
 
     def test_set(self, limit: int | None = None) -> ImageSet:
         """The in-distribution test images, or `limit` of them drawn by a fixed seed."""
-        return self.inliers.test().subset(limit)
+        return self._test.subset(limit)
 
     def ood_sets(self, limit: int | None = None) -> dict[str, ImageSet]:
         """The OOD test sets by name, each whole or `limit` images of it drawn by a fixed seed."""
-        return {name: _in_memory(source.load()).subset(limit) for name, source in self.ood.items()}
+        return {name: _in_memory(source).subset(limit) for name, source in self._ood.items()}
+
+    def sizes(self) -> dict[str, Any]:
+        """How many images each part has, for the run's record."""
+        training = self._training
+        return {
+            "train": None if training is None else len(training.inliers),
+            "test": len(self._test),
+            "outliers": None if training is None or training.outliers is None else len(training.outliers),
+            "outliers_left_out": None if self.duplicates is None else self.duplicates.found_in,
+            "ood": {name: len(source) for name, source in self._ood.items()},
+        }
+
+    @cached_property
+    def _test(self) -> ImageSet:
+        return self.inliers.test_set()
+
+    @cached_property
+    def _ood(self) -> dict[str, ImageSource]:
+        return {name: source.load() for name, source in self.ood.items()}
+
+
+def _unit(images: Tensor) -> Tensor:
+    """uint8 -> float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255)
 
 
 def _in_memory(source: ImageSource) -> ImageSet:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from aloe_lightning.data import demo_pictures
+from aloe_lightning.data.augment import random_crop_flip
 from aloe_lightning.data.source import ImageSet
 
 TRAIN_SEED, TEST_SEED, OUTLIER_SEED, OOD_SEED = 1, 2, 3, 4
@@ -22,7 +24,8 @@ class Demo:
         std: channel standard deviations in [0, 1].
         num_train: training images.
         num_test: test images, drawn from another seed.
-        augment: pad-4 random crop and horizontal flip of training inliers and outliers.
+        augment: pad-4 random crop and horizontal flip of training images.
+        augment_outliers: the same of the outliers beside them.
     """
 
     name: str
@@ -32,16 +35,21 @@ class Demo:
     num_train: int
     num_test: int
     augment: bool = False
+    augment_outliers: bool = False
 
-    def train(self) -> ImageSet:
+    def train_set(self) -> ImageSet:
         """Training images with labels."""
         images, labels = demo_pictures.in_distribution(self.num_train, TRAIN_SEED)
         return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
 
-    def test(self) -> ImageSet:
+    def test_set(self) -> ImageSet:
         """Test images with labels."""
         images, labels = demo_pictures.in_distribution(self.num_test, TEST_SEED)
         return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+
+    def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+        """A training batch, uint8 (B, 3, 32, 32), cropped and flipped at random if asked for."""
+        return random_crop_flip(images, generator=draws) if self.augment else images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,29 +1,32 @@
-"""Images from a folder of picture files, from an `.npy` array, and from SVHN's `.mat`: outliers and OOD test sets."""
+"""Images from a folder of picture files or from an `.npy` array: anybody's outliers and OOD test sets."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.io import loadmat
 from torchvision.transforms.functional import center_crop, resize
 
-from aloe_lightning.data.integrity import read_npy, require_files
-from aloe_lightning.data.source import ImageSet, MappedImages, channels_first
+from aloe_lightning.data.cache import cached, fingerprint, identity_of
+from aloe_lightning.data.integrity import read_npy
+from aloe_lightning.data.source import MappedImages
 from aloe_lightning.errors import UserError
 from aloe_lightning.progress import track
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 SIZE = 32
+READER = 1  # part of the cache's key: raise it when `read_image` gives other pixels
+
+Fit = Literal["cover", "crop", "stretch"]
+"""How a picture becomes 32x32: short side resized and the middle cropped; the middle cropped; resized as a whole."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """One picture as uint8 (32, 32, 3): short side resized to 32 (bilinear, antialiased), then centre-cropped.
-
-    A picture of 32x32 pixels is left alone.
+def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
+    """One picture as uint8 (32, 32, 3); resizing is bilinear with antialiasing, a picture of 32x32 is left alone.
 
     Raises:
         UserError: naming the file, if it cannot be decoded.
@@ -34,8 +37,40 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     except Exception as error:  # a broken picture raises whatever its decoder likes, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
     if image.size != (SIZE, SIZE):
-        image = center_crop(resize(image, [SIZE]), [SIZE, SIZE])
+        if fit == "stretch":
+            image = resize(image, [SIZE, SIZE])
+        else:
+            image = center_crop(resize(image, [SIZE]) if fit == "cover" else image, [SIZE, SIZE])
     return np.asarray(image)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """All picture files under a folder at any depth, hidden ones left out, sorted by path."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
+def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> MappedImages:
+    """Decode files below a folder; the pixels are kept in the cache, so that the next run need not decode again."""
+    identity = fingerprint(identity_of(files, folder), fit, READER)
+
+    def decode(part: Path) -> None:
+        with part.open("wb") as stream, ThreadPoolExecutor() as pool:
+            write_header(stream, len(files))
+            images = pool.map(lambda file: read_image(file, fit), files)
+            for image in track(images, len(files), f"reading {folder.name}"):
+                stream.write(image.tobytes())
+
+    return MappedImages(read_npy(cached(f"pictures/{identity}.npy", decode)), identity=identity)
+
+
+def write_header(stream: BinaryIO, count: int) -> None:
+    """The beginning of an `.npy` of `count` images, always 128 bytes long; the pixels follow, (32, 32, 3) each."""
+    shape = (count, SIZE, SIZE, 3)
+    np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +85,17 @@ class ImageFolder:
     path: str
     count: int | None = None
 
-    def load(self) -> ImageSet:
-        """Decode everything into memory."""
+    def load(self) -> MappedImages:
+        """Decode everything, or find it in the cache."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise UserError(f"no folder of images at {folder.absolute()}: put the pictures there, or correct the path")
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = pictures_in(folder)
         if not files:
             raise UserError(f"no images in {folder.absolute()}: looked for {', '.join(sorted(SUFFIXES))} at any depth")
         if self.count is not None and len(files) != self.count:
             raise UserError(f"{folder.absolute()} holds {len(files)} images; this set has {self.count}")
-        with ThreadPoolExecutor() as pool:
-            images = list(track(pool.map(read_image, files), len(files), f"reading {folder.name}"))
-        return ImageSet(channels_first(images))
+        return read_pictures(files, folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,33 +110,9 @@ class NpyImages:
 
     def load(self) -> MappedImages:
         """Map the file; images are read as they are needed."""
-        return MappedImages(read_npy(Path(self.path).expanduser()))
+        return mapped(Path(self.path).expanduser())
 
 
-@dataclass(frozen=True, kw_only=True)
-class SVHN:
-    """Street View House Numbers (Netzer et al., 2011), test split: the first 1,000 images of each class, 10,000 in all.
-
-    Attributes:
-        path: the official `test_32x32.mat`.
-        verify: compare the file with the official MD5 sum.
-    """
-
-    path: str
-    verify: bool = True
-
-    def load(self) -> ImageSet:
-        """The selected images with labels, in the order of the file."""
-        file = Path(self.path).expanduser()
-        remedy = "fetch the official test_32x32.mat from http://ufldl.stanford.edu/housenumbers"
-        sums = {file.name: "eb5a983be6a315427106f1b164d9cef3"}
-        require_files("SVHN", file.parent, sums, verify=self.verify, remedy=remedy)
-        try:
-            content = loadmat(file)
-            images, labels = content["X"].transpose(3, 0, 1, 2), content["y"].ravel().astype(np.int64) % 10
-            if images.dtype != np.uint8 or images.shape != (len(labels), 32, 32, 3):
-                raise ValueError(f"X is {images.dtype} {content['X'].shape} beside {len(labels)} labels")
-        except Exception as error:  # scipy raises a dozen kinds for a broken .mat
-            raise UserError(f"cannot read {file.absolute()}: truncated or not SVHN's .mat ({error})") from error
-        chosen = np.sort(np.concatenate([np.flatnonzero(labels == digit)[:1000] for digit in range(10)]))
-        return ImageSet(channels_first(images[chosen]), torch.from_numpy(labels[chosen]))
+def mapped(file: Path) -> MappedImages:
+    """An `.npy` of images, memory-mapped."""
+    return MappedImages(read_npy(file), identity=identity_of([file], file.parent))

@@ -46,8 +46,10 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def read_pickle(path: Path) -> dict[bytes, Any]:
-    """Read a pickled dictionary of plain values and numpy arrays, as CIFAR ships them; anything else is refused.
+def read_pickle(path: Path, kind: str = "a CIFAR batch") -> dict[str, Any]:
+    """Read a pickled dictionary of plain values and numpy arrays, as many sets ship them; anything else is refused.
+
+    Keys come as text, whether Python 2 or Python 3 wrote the file.
 
     Raises:
         UserError: if the file is truncated or holds anything but that.
@@ -56,10 +58,10 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
         with path.open("rb") as stream:
             content = _ArraysOnly(stream, encoding="bytes").load()
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise UserError(f"cannot read {path.absolute()}: truncated or not a CIFAR batch ({error})") from error
+        raise UserError(f"cannot read {path.absolute()}: truncated or not {kind} ({error})") from error
     if not isinstance(content, dict):
-        raise UserError(f"cannot read {path.absolute()}: not a CIFAR batch")
-    return content
+        raise UserError(f"cannot read {path.absolute()}: not {kind}")
+    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
 def read_npy(path: Path) -> NDArray[np.uint8]:

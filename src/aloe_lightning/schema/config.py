@@ -1,109 +1,33 @@
-"""What a config may say: every key, its type and its range. Imports no torch, so that a typo is answered at once.
+"""The whole config: every key, its type and its range."""
 
-`tests/test_config.py` holds the nodes with a `_target_` equal to the signatures of what they build.
-"""
+from typing import Annotated, Literal
 
-from typing import Annotated, Any, Literal
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from aloe_lightning.schema.data import DATA, OOD, OUTLIERS
+from aloe_lightning.schema.nodes import Channels, Node, Positive, Target, either
 
 Rounding = Literal["none", "nearest", "truncate"]
 Epsilon = Annotated[float, Field(ge=0, le=255)]
-Positive = Annotated[int, Field(gt=0)]
-Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
-
-
-class Node(BaseModel):
-    """A part of the config: no key besides those declared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Target(Node):
-    """A part that Hydra builds."""
-
-    target: str = Field(alias="_target_")
-
-
-class Foreign(BaseModel):
-    """Somebody's own class under a `_target_` outside this package: its keys are its own affair."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    target: str = Field(alias="_target_")
-    name: str | None = None
-
-
-def by_target(value: Any) -> str:
-    """The `_target_` of a node if it is ours, else `foreign`; empty for what is no node, which fits nothing."""
-    if isinstance(value, Target | Foreign):
-        value = {"_target_": value.target}
-    target = str(value.get("_target_", "")) if isinstance(value, dict) else ""
-    return target if target.startswith("aloe_lightning.") or not target else "foreign"
-
-
-class CIFARNode(Target):  # noqa: D101
-    name: str
-    root: str
-    num_classes: Literal[10, 100]
-    mean: Channels
-    std: Channels
-    augment: bool
-    verify: bool
-
-
-class DemoNode(Target):  # noqa: D101
-    name: str
-    num_classes: Literal[10]
-    mean: Channels
-    std: Channels
-    num_train: Positive
-    num_test: Positive
-    augment: bool
-
-
-class DemoOutliersNode(Target):  # noqa: D101
-    name: str
-    count: Positive
-
-
-class DemoOODNode(Target):  # noqa: D101
-    kind: str
-    count: Positive
-
-
-class ImageFolderNode(Target):  # noqa: D101
-    name: str | None = None
-    path: str
-    count: Positive | None = None
-
-
-class NpyNode(Target):  # noqa: D101
-    name: str | None = None
-    path: str
-
-
-class SVHNNode(Target):  # noqa: D101
-    path: str
-    verify: bool = True
 
 
 class DenseNetNode(Target):  # noqa: D101
     name: str
-    num_classes: Positive
+    num_classes: Positive | None
     depth: Positive
     growth_rate: Positive
     reduction: Annotated[float, Field(gt=0, le=1)]
-    mean: Channels
-    std: Channels
+    mean: Channels | None
+    std: Channels | None
     init: Literal["kaiming", "authors"]
 
 
 class SmallNetNode(Target):  # noqa: D101
     name: str
-    num_classes: Positive
+    num_classes: Positive | None
     width: Positive
-    mean: Channels
-    std: Channels
+    mean: Channels | None
+    std: Channels | None
 
 
 class ObjectiveNode(Target):  # noqa: D101
@@ -149,22 +73,6 @@ class OptimNode(Target):  # noqa: D101
     weight_decay: Annotated[float, Field(ge=0)]
 
 
-def either(**nodes: type[Target]) -> Any:
-    """A union told apart by `_target_`: class path within the package -> node."""
-    tagged: Any = Annotated[Foreign, Tag("foreign")]
-    for path, node in nodes.items():
-        tagged = tagged | Annotated[node, Tag(f"aloe_lightning.{path.replace('__', '.')}")]
-    return Annotated[tagged, Discriminator(by_target)]
-
-
-DATA = {"data__CIFAR": CIFARNode, "data__Demo": DemoNode}
-OUTLIERS = {"data__NpyImages": NpyNode, "data__ImageFolder": ImageFolderNode, "data__DemoOutliers": DemoOutliersNode}
-OOD = {
-    "data__ImageFolder": ImageFolderNode,
-    "data__NpyImages": NpyNode,
-    "data__SVHN": SVHNNode,
-    "data__DemoOOD": DemoOODNode,
-}
 NETS = {"nets__DenseNet": DenseNetNode, "nets__SmallNet": SmallNetNode}
 OBJECTIVES = {f"objectives__{name}": ObjectiveNode for name in ("Original", "OE", "ADV", "AOE", "ALOE")}
 DETECTORS = {"detectors__MSP": MSPNode, "detectors__ODIN": ODINNode}
@@ -190,6 +98,10 @@ class EvaluationNode(Node):  # noqa: D101
     max_id: Positive | None
     max_ood: Positive | None
     bf16: bool
+
+
+class DuplicatesNode(Node):  # noqa: D101
+    perceptual_distance: Annotated[int, Field(ge=0, le=3)] | None
 
 
 class TrainerNode(Node):
@@ -252,6 +164,7 @@ class Config(Node):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     batch: BatchNode
     evaluation: EvaluationNode
+    duplicates: DuplicatesNode
     study: Annotated[str, Field(min_length=1)]
     setting: str
     cell: Annotated[str, Field(min_length=1)]

@@ -1,0 +1,103 @@
+"""As many training images of every class: originals first, then augmented ones, every original equally often."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aloe_lightning.data.cache import cached, fingerprint
+from aloe_lightning.data.files import write_header
+from aloe_lightning.data.integrity import read_npy
+from aloe_lightning.data.source import ImageSet, MappedImages, Order
+from aloe_lightning.progress import meter
+from aloe_lightning.randomness import generator
+
+CHUNK = 4096
+LAW = 1  # part of the cache's key: raise it when the same seed gives other pixels
+
+Warp = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def origins(labels: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
+    """Which original stands behind each place of the balanced set, class after class.
+
+    Args:
+        labels: classes 0..K-1 of the originals, int64 (N,), each at least once.
+        per_class: places of each class. Of a class with more originals, the first so many are taken.
+
+    Returns:
+        Indices of originals (K * per_class,), and whether the place holds the original itself (K * per_class,).
+    """
+    place = torch.arange(per_class)
+    behind, itself = [], []
+    for members in (torch.nonzero(labels == label).ravel() for label in range(int(labels.max()) + 1)):
+        behind.append(members[place % len(members)])
+        itself.append(place < len(members))
+    return torch.cat(behind), torch.cat(itself)
+
+
+def shares_kept(originals: ImageSet, per_class: int, num_classes: int) -> Tensor:
+    """Share of each class's places that hold an original itself, float32 (num_classes,)."""
+    assert originals.labels is not None
+    return (torch.bincount(originals.labels, minlength=num_classes) / per_class).clamp(max=1)
+
+
+class BalancedImages:
+    """The balanced set with every place holding its original: what is augmented is augmented on the device.
+
+    Args:
+        originals: with labels.
+        per_class: places of each class.
+    """
+
+    order: Order = "shuffled"
+    identity: str | None = None
+
+    def __init__(self, originals: ImageSet, per_class: int) -> None:
+        assert originals.labels is not None
+        self.originals = originals
+        self.behind, _ = origins(originals.labels, per_class)
+        self.labels: Tensor | None = originals.labels[self.behind]
+
+    def __len__(self) -> int:
+        return len(self.behind)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Indices (n,) -> the originals behind these places, uint8 (n, 3, 32, 32)."""
+        return self.originals.take(self.behind[indices])
+
+
+def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) -> MappedImages:
+    """The balanced set, memory-mapped from the cache; made first if it is not there.
+
+    Args:
+        originals: with labels.
+        per_class: images of each class.
+        seed: of the augmentation; the file is the same to the byte for a seed.
+        warp: the augmentation.
+    """
+    assert originals.labels is not None
+    behind, itself = origins(originals.labels, per_class)
+    pixels = hashlib.sha256(originals.images.numpy().tobytes() + originals.labels.numpy().tobytes()).hexdigest()
+    identity = fingerprint("balanced", pixels, per_class, seed, LAW)
+
+    def make(part: Path) -> None:
+        draw = partial(generator, seed, "balance")
+        shown = meter("augmenting", len(behind), "images")
+        try:
+            with part.open("wb") as stream:
+                write_header(stream, len(behind))
+                for number, start in enumerate(range(0, len(behind), CHUNK)):
+                    images = originals.take(behind[start : start + CHUNK])
+                    stays = itself[start : start + CHUNK].view(-1, 1, 1, 1)
+                    images = torch.where(stays, images, warp(images, draw(number)))
+                    stream.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+                    shown.update(min(start + CHUNK, len(behind)))
+        finally:
+            shown.close()
+
+    file = cached(f"balanced/{identity}.npy", make)
+    return MappedImages(read_npy(file), labels=originals.labels[behind], identity=identity)
