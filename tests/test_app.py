@@ -121,7 +121,7 @@ def cut(path, kept=0.5):
 def test_data_that_is_nowhere(refused):
     line = refused("+experiment=cifar10_aloe", "data.root=/nowhere")
     assert line.startswith("CIFAR-10 is not there in /nowhere/cifar-10-batches-py: ")
-    assert "cifar-10-python.tar.gz" in line
+    assert "prepare cifar10 --root /nowhere" in line
     assert "data.root" in line
 
 
@@ -169,20 +169,19 @@ def test_an_unreadable_picture(refused, root):
 
 def test_a_missing_folder_of_pictures(refused, root):
     shutil.rmtree(root / "LSUN")
-    assert refused(*on(root)).startswith(f"no folder of images at {root / 'LSUN' / 'test'}: ")
+    assert refused(*on(root)).startswith(f"LSUN (crop) is not there: no LSUN/test in {root}: `python")
 
 
 def test_an_empty_folder_of_pictures(refused, root):
     for picture in (root / "iSUN").iterdir():
         picture.unlink()
     line = refused(*on(root))
-    assert line.startswith(f"no images in {root / 'iSUN'}: ")
-    assert ".png" in line
+    assert line.startswith(f"iSUN: no images in {root / 'iSUN'}: remove it, then `python")
 
 
 def test_a_folder_with_fewer_pictures_than_the_set_has(refused, root):
-    line = refused(*on(root), "ood.isun.count=8925")
-    assert line == f"{root / 'iSUN'} holds 4 images; this set has 8925"
+    line = refused(*on(root), "ood.isun.verify=true")
+    assert line.startswith(f"iSUN in {root}: 4 images where the official set has 8,925; ")
 
 
 def test_outliers_without_a_path(refused, root):

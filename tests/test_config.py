@@ -24,7 +24,7 @@ from aloe_lightning.tracking import wandb_logger
 CONF = Path(aloe_lightning.conf.__file__).parent
 register_resolvers()
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
-OWN = ["+experiment=own", "data.train=a", "data.test=b", "outliers.path=c", "+ood.far=d"]
+OWN = ["+experiment=own", "data.train=a", "data.test=b", "+ood.far=c"]
 
 
 @cache

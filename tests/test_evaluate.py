@@ -76,7 +76,7 @@ def test_each_image_is_attacked_once_for_all_detectors_and_sets(small_net):
 
 
 def test_the_net_is_left_as_it_was(small_net):
-    small_net.train_set()
+    small_net.train()
     before = {name: tensor.clone() for name, tensor in small_net.state_dict().items()}
     run(small_net)
     assert small_net.training

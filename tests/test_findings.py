@@ -35,7 +35,7 @@ def test_aloe_beats_oe_under_attack_on_real_images(tmp_path, shared):
     auroc = run(
         tmp_path,
         *("-m", "+experiment=cifar10_small", "objective=oe,aloe", f"data.root={data}", "data.verify=false"),
-        *(f"outliers.path={data}/outliers/tiny_imagenet_32x32.npy", "ood=[textures,places365]"),
+        *("outliers=npy", f"outliers.path={data}/outliers/tiny_imagenet_32x32.npy", "ood=[textures,places365]"),
         *(f"+ood.crop={data}/standin_lsun_crop", f"+ood.resize={data}/standin_lsun_resize"),
     )
     assert auroc["OE", False] - auroc["OE", True] >= 30

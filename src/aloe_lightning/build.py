@@ -48,7 +48,8 @@ def with_statistics(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     own: OwnData = build(data, "data")
     found = own.statistics()._asdict()
-    log.info("%s: %d classes, mean %s, std %s", data["name"], *found.values())
+    mean, std = (", ".join(f"{value:.3f}" for value in found[key]) for key in ("mean", "std"))
+    log.info("%s: %d classes, mean (%s), std (%s)", data["name"], found["num_classes"], mean, std)
     filled = {key: found[key] for key in unknown}
     known = {key: value for key, value in filled.items() if net.get(key, "") is None}
     return {**config, "data": {**data, **filled}, "net": {**net, **known}}

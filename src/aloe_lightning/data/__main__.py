@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from aloe_lightning.data.card import Card
@@ -74,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run_list(words: argparse.Namespace, root: Path) -> int:
     """Print a table of all sets."""
-    table = Table("name", "role", "images", box=box.SIMPLE_HEAD, title=f"Data sets; root: {root}", title_justify="left")
+    title = f"Data sets; root: {escape(str(root))}"
+    table = Table("name", "role", "images", box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("on disk", justify="right")
     table.add_column("state", ratio=1)
     for card in CARDS.values():
@@ -137,7 +139,7 @@ def run_check(words: argparse.Namespace, root: Path) -> int:
     for verdict in verdicts:
         colour = COLOURS.get(verdict.state, "red")
         images = " + ".join(f"{count:,} {split}" for split, count in verdict.counts.items())
-        table.add_row(verdict.name, f"[{colour}]{verdict.state}[/]", images or "–", verdict.note)
+        table.add_row(escape(verdict.name), f"[{colour}]{verdict.state}[/]", images or "–", escape(verdict.note))
     console().print(table)
     good = {"official"} if words.strict else {"official", "usable"}
     # No published sums exist for images of one's own.
@@ -150,7 +152,7 @@ def run_sample(words: argparse.Namespace, root: Path) -> int:
     from aloe_lightning.data.sheet import contact_sheet, rows_of, rows_of_warped, write_sheet
 
     path = own_path(words.name)
-    name = path.stem if path is not None else words.name if words.name == "demo" else card_of(words.name).name
+    name = path.resolve().stem if path is not None else words.name if words.name == "demo" else card_of(words.name).name
     if path is not None:
         parts = own_parts(path)
     else:
@@ -188,7 +190,7 @@ def human(size: int) -> str:
 
 def console() -> Console:
     """Wide enough for a table where no terminal says how wide."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH)
+    return Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class PerceptualIndex:
     """Hashes of a set, sorted by each of their four bands, so that near ones are found without comparing all pairs."""
 
     def __init__(self, images: ImageSource) -> None:
-        hashes = np.unique(np.concatenate([perceptual_hashes(part) for part in chunks(images)]))
+        hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *map(perceptual_hashes, chunks(images))]))
         self.by_band = []
         for band in range(BANDS):
             keys = _band(hashes, band)

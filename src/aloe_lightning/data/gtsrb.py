@@ -124,6 +124,8 @@ class GTSRB(NamedSet):
             return self._pickled("train"), self._pickled("valid")
         folder = place[0]
         files = pictures_in(folder)
+        if not files:
+            raise UserError(f"no images in {folder}: {self.card.remedy(self.folder)}")
         self.expect("training images", len(files), self.card.images["train"])
         labels, tracks = np.array([_class_and_track(file) for file in files], np.int64).reshape(-1, 2).T
         images = _in_memory(read_pictures(files, folder, "stretch"), labels)
@@ -138,7 +140,7 @@ class GTSRB(NamedSet):
         try:
             with table.open(newline="") as stream:
                 rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(stream, delimiter=";")]
-        except (KeyError, ValueError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error) as error:  # TypeError: a row that ends too early
             raise UserError(f"cannot read {table}: wants the columns Filename and ClassId ({error})") from error
         missing = [name for name, _ in rows if not (folder / name).is_file()]
         if missing or not rows:
@@ -151,8 +153,10 @@ class GTSRB(NamedSet):
         file = self.folder / "gtsrb" / f"{split}.p"
         content = read_pickle(file, "Udacity's GTSRB")
         images, labels = content.get("features"), np.asarray(content.get("labels"))
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != (labels.size, 32, 32, 3):
-            raise UserError(f"{file} is not Udacity's GTSRB: wants features (N, 32, 32, 3) in uint8, and labels")
+        whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+        wanted = (labels.size, 32, 32, 3)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != wanted or not whole:
+            raise UserError(f"{file} is not Udacity's GTSRB: wants features (N, 32, 32, 3) in uint8, and labels (N,)")
         self.expect(f"images in {split}.p", len(images), UDACITY[split])
         return ImageSet(channels_first(images), torch.from_numpy(_checked(labels.astype(np.int64), file)))
 

@@ -36,10 +36,12 @@ class NamedSet:
         if layout is not None:
             return tuple(self.folder / path for path in layout)
         wanted = self.card.layouts[0]
-        there = [path for path in wanted if (self.folder / path).exists()]
-        missing = [path for path in wanted if path not in there]
-        what = f"incomplete in {self.folder}, {', '.join(missing)} missing" if there else f"not there in {self.folder}"
-        raise UserError(f"{self.card.title} is {what}: {self.card.remedy(self.folder)}, or set data.root")
+        missing = [path for path in wanted if not (self.folder / path).exists()]
+        if len(missing) < len(wanted):
+            what = f"is incomplete in {self.folder}, {', '.join(missing)} missing"
+        else:
+            what = f"is not there: no {' nor '.join(paths[0] for paths in self.card.layouts)} in {self.folder}"
+        raise UserError(f"{self.card.title} {what}: {self.card.remedy(self.folder)}, or set data.root")
 
     def expect(self, what: str, found: int, published: int) -> None:
         """Assert a count, if counts are asserted at all.

@@ -101,7 +101,10 @@ def read_indices(file: Path, count: int) -> NDArray[np.int64]:
         UserError: naming the file if a line is no index of an image.
     """
     try:
-        indices = np.loadtxt(file, dtype=np.int64, ndmin=1) - 1
+        lines = np.loadtxt(file, dtype=np.int64, ndmin=2)
+        if lines.shape[1] != 1:
+            raise ValueError(f"{lines.shape[1]} numbers in each")
+        indices: NDArray[np.int64] = lines[:, 0] - 1
     except (ValueError, OSError) as error:
         raise UserError(f"cannot read {file}: not one index a line ({error})") from error
     if len(indices) and not 0 <= indices.min() <= indices.max() < count:

@@ -85,9 +85,10 @@ class OwnData(ABC):
         else:
             name = f"statistics/{fingerprint('channels', images.identity)}.json"
             mean, std = json.loads(cached(name, measure).read_text())
-        if min(std) == 0:
+        found = Statistics(classes, list(self.mean or mean), list(self.std or std))
+        if min(found.std) == 0:
             raise UserError(f"a colour channel of {self.train} is the same in every pixel: set data.mean and data.std")
-        return Statistics(classes, list(self.mean or mean), list(self.std or std))
+        return found
 
 
 class LabelledFolder(OwnData):
@@ -179,7 +180,7 @@ def read_arrays(file: Path) -> ImageSet:
     except Exception as error:  # a damaged archive raises nearly anything
         raise UserError(f"cannot read {file}: wants the arrays `images` and `labels` ({error})") from error
     pixels, labels = content["images"], content["labels"]
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not len(pixels):
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
         raise UserError(f"{file}: images are {pixels.dtype} {pixels.shape}; they must be uint8 (N, H, W, 3)")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(pixels),) or int(labels.min()) < 0:
         raise UserError(f"{file}: labels are {labels.dtype} {labels.shape}; wanted: a whole number from 0 per image")

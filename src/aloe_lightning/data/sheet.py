@@ -77,6 +77,13 @@ def contact_sheet(rows: Sequence[Row], blocks: int = 1) -> Image.Image:
 
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Save as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, format="PNG", optimize=True)
+    """Save as PNG.
+
+    Raises:
+        UserError: if that is not possible.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path, format="PNG", optimize=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error}): choose another --output") from error

@@ -1,5 +1,6 @@
 """Where images come from: something with a length that gives uint8 images for an index tensor."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -121,7 +122,8 @@ class Without:
     @property
     def identity(self) -> str | None:
         """Of the whole source and of what is left out."""
-        return self.source.identity and f"{self.source.identity} without {len(self.left_out)}"
+        which = hashlib.sha256(self.left_out.tobytes()).hexdigest()[:16]
+        return self.source.identity and f"{self.source.identity} without {which}"
 
     @property
     def labels(self) -> Tensor | None:

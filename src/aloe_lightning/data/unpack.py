@@ -55,7 +55,7 @@ def _of_tar(raw: IO[bytes]) -> Iterator[_Entry]:
 
 
 def _place(entry: _Entry) -> PurePosixPath:
-    """Where an entry goes below the folder that is unpacked into; refused if that is outside, or it is no plain file."""
+    """Where an entry goes, relative to the folder unpacked into; refused if that is outside, or if it is a link."""
     path = PurePosixPath(entry.name)
     if path.is_absolute() or PureWindowsPath(entry.name).drive or ".." in path.parts or set("\\\0") & set(entry.name):
         raise UnsafeArchive(f"it wants to write to {entry.name!r}, outside its folder")

@@ -7,6 +7,11 @@ PAPER_METHODS = ("MSP", "ODIN", "Mahalanobis", "OE", "OE+ODIN", "ADV", "AOE", "A
 
 DATASET_TITLES = {"gtsrb": "GTSRB", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 OBJECTIVE_TITLES = {"original": "Original", "oe": "OE", "adv": "ADV", "aoe": "AOE", "aloe": "ALOE"}
+OUTLIER_TITLES = {
+    "300k": "300K Random Images (in the place of the paper's 80 Million Tiny Images, which were withdrawn)",
+    "tiny_images": "80 Million Tiny Images (withdrawn by its creators in 2020 for its offensive content)",
+    "imagenet32": "ImageNet 32x32",
+}
 DETECTOR_TITLES = {"msp": "MSP", "odin": "ODIN", "mahalanobis": "Mahalanobis"}
 
 

@@ -9,7 +9,7 @@ from aloe_lightning.atomic import replacing
 from aloe_lightning.errors import UserError
 from aloe_lightning.records import Record, read_records
 from aloe_lightning.report.figure import write_figure
-from aloe_lightning.report.methods import OBJECTIVE_TITLES
+from aloe_lightning.report.methods import OBJECTIVE_TITLES, OUTLIER_TITLES
 from aloe_lightning.report.tables import Row, by_ood_csv, markdown, tidy_csv, tidy_rows
 
 FIGURE_OBJECTIVES = ("oe", "aloe")
@@ -64,7 +64,7 @@ def caption(records: list[Record]) -> str:
     outliers = next((r.outliers for r in records if r.outliers), "none")
     seeds = sorted({r.seed for r in records})
     return (
-        f"Net {first.net}, outliers {outliers}; {first.num_id} in-distribution test images, OOD test sets "
+        f"Net {first.net}, outliers {OUTLIER_TITLES.get(outliers, outliers)}; {first.num_id} in-distribution test images, OOD test sets "
         + ", ".join(f"{name} ({count})" for name, count in sets.items())
         + f"; attacked on both sides by Algorithm 1 ({first.regime} regime, rounding {first.rounding}); "
         f"means over the OOD sets in percent; seed {', '.join(map(str, seeds))}. FPR95 at the threshold whose ID true "

@@ -1,0 +1,129 @@
+"""`python -m benchmarks.data`: images a second of everything that stands before a training step."""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from aloe_lightning.data import BatchSizes, ImageSet, MappedImages, RobustOODData, TinyImages
+from aloe_lightning.data.augment import random_crop_flip
+from aloe_lightning.data.duplicates import exact_hashes, perceptual_hashes
+from aloe_lightning.data.signs import warp_signs
+from aloe_lightning.randomness import generator
+
+COUNT, BATCH = 40_000, 128
+
+
+def rate(work: Callable[[], int], repeats: int) -> tuple[float, float]:
+    """Median images a second and half the range, after one warm-up; `work` returns how many images it handled."""
+    rates = []
+    for index in range(repeats + 1):
+        started = time.perf_counter()
+        count = work()
+        if index:
+            rates.append(count / (time.perf_counter() - started))
+    return statistics.median(rates), (max(rates) - min(rates)) / 2
+
+
+class Memory:
+    """Inliers in memory, cropped and flipped, as CIFAR-10's are."""
+
+    name, num_classes, augment_outliers = "memory", 10, True
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = ImageSet(images, torch.arange(len(images)) % 10)
+
+    def train_set(self) -> ImageSet:
+        return self.images
+
+    def test_set(self) -> ImageSet:
+        return ImageSet(self.images.images[:0])
+
+    def augmented(self, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        return random_crop_flip(images, generator=draws)
+
+
+class Outliers:
+    """Outliers that are read already."""
+
+    def __init__(self, source: MappedImages) -> None:
+        self.source = source
+
+    def load(self) -> MappedImages:
+        return self.source
+
+
+def in_batches(take: Callable[[torch.Tensor], torch.Tensor], order: torch.Tensor) -> Callable[[], int]:
+    """Take all indices, a batch at a time."""
+
+    def work() -> int:
+        for indices in torch.split(order, BATCH):
+            take(indices)
+        return len(order)
+
+    return work
+
+
+def main() -> None:
+    """Measure and print; JSON beside the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=Path("outputs/benchmark_data.json"))
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        tiny_folder = Path(folder) / "80M_Tiny_Images"
+        tiny_folder.mkdir()
+        pixels.tofile(tiny_folder / "tiny_images.bin")
+        excluded = np.sort(rng.choice(COUNT, COUNT // 600, replace=False)) + 1  # as sparse as CIFAR is in the real file
+        np.savetxt(tiny_folder / "80mn_cifar_idxs.txt", excluded, fmt="%d")
+        np.save(Path(folder) / "outliers.npy", pixels)
+        tiny = TinyImages(root=folder, verify=False).load()
+        mapped = MappedImages(np.load(Path(folder) / "outliers.npy", mmap_mode="r"))
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        shuffled = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
+
+        inliers = Memory(images.flip(3))  # mirrored, so that none is found among the outliers
+        data = RobustOODData(inliers, Outliers(mapped), {}, batch=BatchSizes(inliers=64, outliers=BATCH), seed=0)
+        data.setup("fit")
+
+        def epoch() -> int:
+            count = 0
+            for batch in data.train_dataloader():
+                prepared = data.on_after_batch_transfer(batch, 0)
+                count += len(prepared.inliers) + len(prepared.outliers)
+            return count
+
+        draws = generator(0, "benchmark")
+        work = {
+            "tiny_images.bin, blocks from the page cache": in_batches(tiny.take, torch.arange(len(tiny))),
+            ".npy, shuffled from the page cache": in_batches(mapped.take, shuffled),
+            "crop and flip": in_batches(lambda i: random_crop_flip(images[i], generator=draws), shuffled),
+            "warping signs": lambda: len(warp_signs(images, draws)),
+            "exact hashes": lambda: len(exact_hashes(images)),
+            "perceptual hashes": lambda: len(perceptual_hashes(images)),
+            "whole pipeline: 64 + 128, float32 on the device": epoch,
+        }
+        results = {name: rate(each, options.repeats) for name, each in work.items()}
+
+    title = f"data, {torch.get_num_threads()} threads"
+    table = Table("part", "images/s", "± half range", title=title)
+    for name, (found, spread) in results.items():
+        table.add_row(name, f"{found:,.0f}", f"{spread:,.0f}")
+    Console(width=100).print(table)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"title": title, "images_per_second": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
