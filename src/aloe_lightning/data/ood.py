@@ -34,7 +34,8 @@ class Pictures(NamedSet):
         files = self.select(pictures_in(folder), folder)
         self.expect("images", len(files), self.card.images["test"])
         if not files:
-            raise UserError(f"{self.card.title}: no images in {folder}: remove it, then {self.card.remedy(self.folder)}")
+            remedy = f"remove it, then {self.card.remedy(self.folder)}"
+            raise UserError(f"{self.card.title}: no images in {folder}: {remedy}")
         return read_pictures(files, folder, self.fit)
 
     def select(self, files: list[Path], folder: Path) -> list[Path]:

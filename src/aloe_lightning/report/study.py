@@ -62,9 +62,10 @@ def caption(records: list[Record]) -> str:
     first = records[0]
     sets = {r.ood: r.num_ood for r in records if r.ood}
     outliers = next((r.outliers for r in records if r.outliers), "none")
+    title = OUTLIER_TITLES.get(outliers, outliers)
     seeds = sorted({r.seed for r in records})
     return (
-        f"Net {first.net}, outliers {OUTLIER_TITLES.get(outliers, outliers)}; {first.num_id} in-distribution test images, OOD test sets "
+        f"Net {first.net}, outliers {title}; {first.num_id} in-distribution test images, OOD test sets "
         + ", ".join(f"{name} ({count})" for name, count in sets.items())
         + f"; attacked on both sides by Algorithm 1 ({first.regime} regime, rounding {first.rounding}); "
         f"means over the OOD sets in percent; seed {', '.join(map(str, seeds))}. FPR95 at the threshold whose ID true "
