@@ -72,7 +72,8 @@ def test_every_experiment_composes_and_is_valid(name):
 
 
 def test_there_is_an_experiment_for_each_data_set_and_objective():
-    wanted = {f"{d}_{o}" for d in ("demo", "cifar10", "cifar100", "gtsrb") for o in ("original", "oe", "adv", "aoe", "aloe")}
+    objectives = ("original", "oe", "adv", "aoe", "aloe")
+    wanted = {f"{data}_{name}" for data in ("demo", "cifar10", "cifar100", "gtsrb") for name in objectives}
     assert wanted <= set(EXPERIMENTS)
 
 
@@ -154,7 +155,8 @@ def test_cifar10_aloe_is_the_papers_setting():
 def test_gtsrb_aloe_is_the_papers_setting():
     content = content_of("+experiment=gtsrb_aloe")
     data = content["data"]
-    assert (data["num_classes"], data["per_class"], data["max_test"], data["augment"]) == (43, 10_000, 10_000, "offline")
+    assert (data["num_classes"], data["augment"]) == (43, "offline")
+    assert (data["per_class"], data["max_test"]) == (10_000, 10_000)
     assert (data["mean"], data["std"]) == ([0.3337, 0.3064, 0.3171], [0.2672, 0.2564, 0.2629])
     assert data["augment_outliers"], "outliers are cropped and flipped although signs are not"
     assert content["detector"]["odin"]["eta"] == 0.0004

@@ -9,13 +9,14 @@ from hydra.utils import instantiate
 from torch import nn
 
 from aloe_lightning.attacks import ConfidenceAttack
-from aloe_lightning.data import BatchSizes, OwnData, RobustOODData, Statistics
+from aloe_lightning.data import BatchSizes, OwnData, RobustOODData
 from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
 
 log = logging.getLogger(__name__)
+OWN_DATA = ("aloe_lightning.data.LabelledFolder", "aloe_lightning.data.LabelledArrays")
 
 
 def build(node: Mapping[str, Any], where: str, *, named: bool = True, **arguments: Any) -> Any:
@@ -41,18 +42,22 @@ def build(node: Mapping[str, Any], where: str, *, named: bool = True, **argument
 
 
 def with_statistics(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with what one's own data say of themselves in the places that were left null."""
+    """The config with what one's own data say of themselves in the places that were left null.
+
+    Raises:
+        UserError: if the number of classes is another than the config says.
+    """
     data, net = config["data"], config["net"]
-    unknown = [key for key in Statistics._fields if data.get(key, "") is None]
-    if not unknown:
+    if data["_target_"] not in OWN_DATA:
         return dict(config)
     own: OwnData = build(data, "data")
     found = own.statistics()._asdict()
+    if net.get("num_classes", found["num_classes"]) not in (None, found["num_classes"]):
+        raise UserError(f"config: net.num_classes is {net['num_classes']}, but data.train has {found['num_classes']}")
     mean, std = (", ".join(f"{value:.3f}" for value in found[key]) for key in ("mean", "std"))
     log.info("%s: %d classes, mean (%s), std (%s)", data["name"], found["num_classes"], mean, std)
-    filled = {key: found[key] for key in unknown}
-    known = {key: value for key, value in filled.items() if net.get(key, "") is None}
-    return {**config, "data": {**data, **filled}, "net": {**net, **known}}
+    filled = {key: value for key, value in found.items() if net.get(key, "") is None}
+    return {**config, "data": {**data, **found}, "net": {**net, **filled}}
 
 
 def build_net(config: Mapping[str, Any]) -> nn.Module:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aloe_lightning.data.batches import Batch, EpochPlan, TrainingImages
 from aloe_lightning.data.source import ImageSet
+from aloe_lightning.randomness import generator
 
 sizes = st.fixed_dictionaries(
     {
@@ -178,3 +179,66 @@ def test_without_outliers_a_batch_has_none_of_the_inliers_shape():
     (batch, *_) = [gather[plan] for plan in EpochPlan(9, 0, inlier_batch=4, outlier_batch=6, seed=3)]
     assert batch.outliers.shape == (0, 3, 32, 32)
     assert batch.outliers.dtype == torch.uint8
+
+
+def blocks_of(size, epoch=0, rank=0, world=1):
+    """The outliers of a process in an epoch that takes them in blocks, and how many it wants."""
+    batches = epoch_of(size | {"outlier_order": "blocks"}, epoch, rank, world)
+    return spread(batches)[1], len(batches) * size["outlier_batch"]
+
+
+some_outliers = sizes.filter(lambda size: size["num_outliers"] > 0)
+
+
+@settings(deadline=None)
+@given(some_outliers, st.integers(0, 50), st.sampled_from([(0, 1), (0, 2), (1, 2)]))
+def test_outliers_in_blocks_follow_the_file_and_begin_again_at_its_end(size, epoch, place):
+    outliers, _ = blocks_of(size, epoch, *place)
+    first = outliers[0] if outliers else 0
+    assert outliers == [(first + step) % size["num_outliers"] for step in range(len(outliers))]
+
+
+@settings(deadline=None)
+@given(some_outliers, st.integers(0, 9), st.booleans())
+def test_the_blocks_of_two_processes_stand_one_after_the_other(size, epoch, enough):
+    num_outliers = size["num_outliers"] + 10_000 * enough
+    (first, wanted), (second, _) = (blocks_of(size | {"num_outliers": num_outliers}, epoch, rank, 2) for rank in (0, 1))
+    if first:
+        assert second[0] == (first[0] + wanted) % num_outliers
+    if enough:
+        assert not set(first) & set(second)
+
+
+@settings(deadline=None)
+@given(some_outliers, st.integers(0, 50))
+def test_blocks_begin_at_a_place_that_seed_and_epoch_say(size, epoch):
+    torch.manual_seed(1)
+    first = blocks_of(size, epoch)
+    torch.manual_seed(2)
+    assert blocks_of(size, epoch) == first
+
+
+def test_blocks_begin_anywhere_in_the_file():
+    size = {"num_inliers": 4, "num_outliers": 1000, "inlier_batch": 2, "outlier_batch": 2}
+    starts = [blocks_of(size | {"seed": seed}, epoch)[0][0] for seed in range(4) for epoch in range(100)]
+    assert len(set(starts)) > 300  # 400 draws of 1,000: 330 on average, 9 standard deviation
+    assert min(starts) < 50
+    assert max(starts) >= 950
+    quarters = Counter(start // 250 for start in starts)
+    assert all(60 < quarters[quarter] < 140 for quarter in range(4))  # 100 on average, 9 standard deviation
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 9), st.integers(0, 1))
+def test_blocks_change_nothing_but_the_outliers(size, epoch, rank):
+    shuffled, blocks = (epoch_of(size | {"outlier_order": order}, epoch, rank, 2) for order in ("shuffled", "blocks"))
+    assert shuffled == epoch_of(size, epoch, rank, 2)
+    assert [inliers for inliers, _ in shuffled] == [inliers for inliers, _ in blocks]
+    assert [len(outliers) for _, outliers in shuffled] == [len(outliers) for _, outliers in blocks]
+
+
+def test_shuffled_outliers_are_the_permutations_of_the_epochs_generator():
+    size = {"num_inliers": 6, "num_outliers": 5, "inlier_batch": 2, "outlier_batch": 4, "seed": 3}
+    draws = generator(3, "order", 2)
+    inliers, *rounds = (torch.randperm(count, generator=draws).tolist() for count in (6, 5, 5, 5))
+    assert spread(epoch_of(size, epoch=2)) == (inliers, [*rounds[0], *rounds[1], *rounds[2][:2]])

@@ -1,6 +1,4 @@
-"""Picture folders, .npy arrays and SVHN's .mat, against pixels known beforehand."""
-
-import hashlib
+"""Picture folders and .npy arrays, against pixels known beforehand."""
 
 import numpy as np
 import pytest
@@ -8,13 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.io import savemat
 
-from aloe_lightning.data import SVHN, ImageFolder, ImageSet, NpyImages
+from aloe_lightning.data import ImageFolder, ImageSet, NpyImages
 from aloe_lightning.data.files import read_image
 from aloe_lightning.data.source import MappedImages
 from aloe_lightning.errors import UserError
-from data.fakes import make_npy, make_pictures, make_svhn, noise
+from data.fakes import make_npy, make_pictures, noise
 
 
 def hwc(images):
@@ -126,48 +123,6 @@ def test_a_path_in_the_home_folder_is_found(tmp_path, monkeypatch):
     make_pictures(tmp_path / "set", count=3)
     assert len(NpyImages(path="~/o.npy").load()) == 2
     assert len(ImageFolder(path="~/set").load()) == 3
-
-
-def test_svhn_takes_the_first_thousand_of_each_class_in_the_order_of_the_file(tmp_path):
-    labels = np.full(1203, 3, dtype=np.uint8)
-    labels[::300] = 10  # 0, 300, 600, 900 and 1200 are zeros, which the file calls 10
-    images = np.zeros((len(labels), 32, 32, 3), dtype=np.uint8)
-    images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(len(labels)) // 256, np.arange(len(labels)) % 256
-    savemat(tmp_path / "test_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": labels[:, None]})
-    loaded = SVHN(path=str(tmp_path / "test_32x32.mat"), verify=False).load()
-    threes = [index for index in range(1203) if index % 300][:1000]
-    expected = sorted([*threes, 0, 300, 600, 900, 1200])
-    assert (loaded.images[:, 0, 0, 0].int() * 256 + loaded.images[:, 1, 0, 0]).tolist() == expected
-    assert loaded.labels.tolist() == [3 if index % 300 else 0 for index in expected]
-
-
-def test_svhn_pixels_are_the_files(tmp_path):
-    make_svhn(tmp_path / "test_32x32.mat", labels=(1, 2, 10, 5), seed=4)
-    loaded = SVHN(path=str(tmp_path / "test_32x32.mat"), verify=False).load()
-    np.testing.assert_array_equal(hwc(loaded.images), noise(4, 4))
-    assert loaded.labels.tolist() == [1, 2, 0, 5]
-
-
-def test_svhn_of_another_sum_is_told_with_its_sum(tmp_path):
-    file = tmp_path / "test_32x32.mat"
-    make_svhn(file)
-    with pytest.raises(UserError, match=hashlib.md5(file.read_bytes()).hexdigest()):
-        SVHN(path=str(file)).load()
-
-
-@pytest.mark.parametrize("kept", [0, 100, 0.5])
-def test_a_truncated_svhn_is_named(tmp_path, kept):
-    file = tmp_path / "test_32x32.mat"
-    make_svhn(file)
-    content = file.read_bytes()
-    file.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
-    with pytest.raises(UserError, match=f"cannot read {file}: truncated or not SVHN's .mat"):
-        SVHN(path=str(file), verify=False).load()
-
-
-def test_a_missing_svhn_is_told_with_its_folder(tmp_path):
-    with pytest.raises(UserError, match=f"SVHN is not there in {tmp_path}"):
-        SVHN(path=str(tmp_path / "test_32x32.mat"), verify=False).load()
 
 
 @settings(deadline=None)

@@ -100,16 +100,16 @@ def state_of(card: Card, root: Path) -> str:
 
 def run_show(words: argparse.Namespace, root: Path) -> int:
     """Print the pages of sets."""
+    cards = [card_of(name) for name in words.names]
     from aloe_lightning.data.readers import page_of
 
-    for name in words.names:
-        card = card_of(name)
+    for card in cards:
         print(f"{card.name}: {page_of(card.name)}\n{card.by_hand and f'By hand: {card.by_hand}' + chr(10)}")
     return 0
 
 
 def run_prepare(words: argparse.Namespace, root: Path) -> int:
-    """Fetch sets, each in spite of the others' failures; the first failure is told again at the end."""
+    """Fetch sets, each in spite of the others' failures."""
     cards = [card_of(name) for name in words.names if name != "all"]
     if "all" in words.names:
         cards = [card for card in CARDS.values() if card.archives]
@@ -128,12 +128,10 @@ def run_prepare(words: argparse.Namespace, root: Path) -> int:
 
 def run_check(words: argparse.Namespace, root: Path) -> int:
     """Print a verdict on each set."""
+    meant = [own_path(name) or card_of(name) for name in words.names]
     from aloe_lightning.data.check import check, check_own
 
-    verdicts = []
-    for name in words.names:
-        path = own_path(name)
-        verdicts.append(check_own(path) if path is not None else check(card_of(name).name, root))
+    verdicts = [check_own(one) if isinstance(one, Path) else check(one.name, root) for one in meant]
     table = Table("name", "state", "images", box=box.SIMPLE_HEAD)
     table.add_column("note", ratio=1, overflow="fold")
     for verdict in verdicts:
@@ -148,11 +146,11 @@ def run_check(words: argparse.Namespace, root: Path) -> int:
 
 def run_sample(words: argparse.Namespace, root: Path) -> int:
     """Write a contact sheet."""
+    path = own_path(words.name)
+    name = path.resolve().stem if path is not None else words.name if words.name == "demo" else card_of(words.name).name
     from aloe_lightning.data.readers import demo_parts, named_parts, own_parts
     from aloe_lightning.data.sheet import contact_sheet, rows_of, rows_of_warped, write_sheet
 
-    path = own_path(words.name)
-    name = path.resolve().stem if path is not None else words.name if words.name == "demo" else card_of(words.name).name
     if path is not None:
         parts = own_parts(path)
     else:

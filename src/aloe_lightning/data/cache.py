@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -46,13 +47,15 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / ".writable").touch()
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(
             f"cannot write in {path.parent} ({error.strerror}): set ALOE_CACHE to a folder of yours"
         ) from error
     with alone(path.with_name(f".{path.name}.lock"), f"making {path}"):
         if not path.is_file():
+            for left_by_a_killed_job in path.parent.glob(f".*-{path.name}"):
+                left_by_a_killed_job.unlink(missing_ok=True)
             try:
                 with replacing(path) as part:
                     make(part)

@@ -1,5 +1,6 @@
 """What is known of a data set before any of it is read. Imports no torch."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,4 +68,8 @@ class Card:
         """What to do when the set is not there."""
         if not self.archives:
             return self.by_hand
-        return f"`python -m aloe_lightning.data prepare {self.name} --root {root}` fetches it"
+        return f"{self.command(root)} fetches it"
+
+    def command(self, root: Path) -> str:
+        """What fetches the set."""
+        return f"`python -m aloe_lightning.data prepare {self.name} --root {shlex.quote(str(root))}`"

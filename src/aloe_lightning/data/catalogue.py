@@ -137,7 +137,7 @@ TEXTURES = Card(
             url="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
             file="dtd-r1.0.1.tar.gz",
             md5="fff73e5086ae6bdbea199a49dfb8a4c1",
-            brings=("dtd",),
+            brings=("dtd/images", "dtd/labels"),
         ),
     ),
 )

@@ -55,7 +55,8 @@ def find_duplicates(
         outliers: where to search.
         others: what to search for, by name.
         distance: None for equal pixels only; else also images whose perceptual hashes differ in at most so many of
-            their 64 bits, 0 to 3.
+            their 64 bits, 0 to 3. Half the bits of a hash are set, so that the number that differ is even nearly
+            always: 2 is what 3 finds.
     """
     if distance is not None and not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance must be in 0..{MAX_DISTANCE}, got {distance}")

@@ -57,7 +57,7 @@ def prepare(card: Card, root: Path) -> list[str]:
     if not card.archives:
         raise UserError(f"{card.title} cannot be fetched: {card.by_hand}")
     before = [path for archive in card.archives for path in archive.brings if os.path.lexists(root / path)]
-    again = f"run `python -m aloe_lightning.data prepare {card.name} --root {root}` again"
+    again = f"run {card.command(root)} again"
     try:
         with _workplace(card, root) as work:
             if card.layout(root):  # by the job that this one waited for
