@@ -174,7 +174,8 @@ def test_a_missing_folder_of_pictures(refused, root):
 
 def test_an_empty_folder_of_pictures(refused, root):
     for picture in (root / "iSUN").iterdir():
-        picture.unlink()
+        picture.write_text("no picture")
+        picture.rename(picture.with_suffix(".txt"))
     line = refused(*on(root))
     assert line.startswith(f"iSUN: no images in {root / 'iSUN'}: remove it, then `python")
 
@@ -461,3 +462,10 @@ def test_the_literal_command_ends_with_2_and_one_line(tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{ERROR}CIFAR-10 is not there in /nowhere/cifar-10-batches-py: ")
     assert done.stdout == ""
+
+
+def test_a_home_folder_in_a_value_is_expanded_for_hydras_grammar_has_none(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/she")
+    assert normalised(["+ood.mine=~/pictures", "data.train=a~/b", "-m"]) == [
+        *("-m", "+ood.mine=/home/she/pictures", "data.train=a~/b")
+    ]

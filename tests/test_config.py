@@ -419,6 +419,19 @@ def test_a_net_of_ones_own_needs_a_name_for_the_records():
     ]
 
 
+def test_a_path_is_short_for_a_folder_or_an_array_of_images():
+    ood = content_of("+experiment=own", "data.train=a", "data.test=b", "+ood.far=pictures", "+ood.near=it.npy")["ood"]
+    assert {name: (node["_target_"].rsplit(".")[-1], node["path"]) for name, node in ood.items()} == {
+        "far": ("ImageFolder", "pictures"),
+        "near": ("NpyImages", "it.npy"),
+    }
+
+
+def test_own_data_without_ood_sets_is_told_how_to_name_them():
+    (problem,) = problems_of(composed("+experiment=own", "data.train=a", "data.test=b"))
+    assert problem.startswith("no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=")
+
+
 def test_nearest_is_silent_where_nothing_is_near():
     assert nearest("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
     assert nearest("xyzzy", ["seed", "epsilon"]) == ""

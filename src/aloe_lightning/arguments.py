@@ -23,7 +23,9 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     words = iter(arguments)
     for word in words:
         if not word.startswith("-"):
-            overrides.append(word)
+            key, equals, value = word.partition("=")
+            # Hydra's grammar has no ~ in a value; the shell expands it only at the beginning of a word.
+            overrides.append(f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else word)
             continue
         flags.append(word)
         if word in FLAGS_WITH_VALUE:
@@ -39,6 +41,8 @@ def nearest_override(message: str) -> str:
     """What Hydra's "Key 'x' is not in struct" or "Could not find 'group/x'" probably meant."""
     if key := re.search(r"Key '([^']+)' is not in struct", message):
         return nearest(key[1], known_keys())
+    if "'ood/paper_for/" in message:
+        return ": ood=paper is for the paper's data; 'ood=[textures]' or +ood.NAME=/path/to/images for others"
     if launcher := re.search(r"hydra/launcher/(\w+)", message):
         return f": pip install 'aloe-lightning[{launcher[1].split('_')[0]}]' brings it"
     if choice := re.search(r"Could not (?:find|load) '([\w/]+)/(\w+)'", message):

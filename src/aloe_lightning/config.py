@@ -59,8 +59,11 @@ def _not_inherited(errors: Sequence[Any]) -> list[Any]:
 
 
 def _folder_if_path(node: Any) -> Any:
-    """`ood.mine=/path/to/images` is short for an image folder there."""
-    return {"_target_": "aloe_lightning.data.ImageFolder", "path": node} if isinstance(node, str) else node
+    """`ood.mine=/path/to/images` is short for an image folder there, or for an `.npy` of images."""
+    if not isinstance(node, str):
+        return node
+    kind = "NpyImages" if node.endswith(".npy") else "ImageFolder"
+    return {"_target_": f"aloe_lightning.data.{kind}", "path": node}
 
 
 def _problem(error: Any) -> str:
@@ -76,6 +79,8 @@ def _problem(error: Any) -> str:
         found = str(node.get("_target_") or node.get("kind"))
         known = [f"aloe_lightning.{path.replace('__', '.')}" for path in TARGETS]
         return f"{key}: nothing called {found!r}{nearest(found, known)}"
+    if key == "ood" and error["type"] in ("missing", "too_short"):
+        return "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/to/images is one of your own"
     if error["type"] == "missing":
         return f"{key} is missing"
     fraction = place[-1].endswith("epsilon") and isinstance(error["input"], str)

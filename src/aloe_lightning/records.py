@@ -38,6 +38,9 @@ class Cell:
         regime: name of the evaluation attack's regime.
         rounding: of the evaluation attack.
         setting: fingerprint of all that must agree for two cells to stand in one table.
+        split: the in-distribution images of the evaluation: test, or validation.
+        pixels: digest of the in-distribution and OOD images.
+        outlier_pixels: digest of the outliers, or "" for an objective without.
     """
 
     dataset: str
@@ -50,6 +53,9 @@ class Cell:
     regime: str
     rounding: str
     setting: str
+    split: str = "test"
+    pixels: str = ""
+    outlier_pixels: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

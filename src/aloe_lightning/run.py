@@ -69,7 +69,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
             objective.net, detectors, id_set, ood_sets, attack, settings, seed=config["seed"], label=label
         )
         ended = time.monotonic()
-        records = records_of(evaluation, _cell(config, objective, attack.rounding))
+        records = records_of(evaluation, _cell(config, objective, attack.rounding, data))
         if process()[0] == 0:
             log.info(
                 "%s: trained in %s, evaluated in %s", label, duration(trained - started), duration(ended - trained)
@@ -77,10 +77,10 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
             _keep_facts(config, folder, trainer, data, train_seconds=trained - started)
             write_scores(folder / "scores.npz", evaluation)
             write_records(folder / "records.jsonl", records)
-            report = write_report(folder.parent, config["setting"])
+            report = write_report(folder.parent, records[0])
             log_results(logger, records, report.files)
             for run in report.left_out:
-                log.info("%s: not in the table, made under another setting or version: %s", label, run)
+                log.info("%s: not in the table, made under another setting or version, of other data: %s", label, run)
     return records
 
 
@@ -93,16 +93,19 @@ def _train_or_load(
         log.info("%s: weights of %s", label, config["checkpoint"])
         return
     data.setup("fit")
-    if data.duplicates is not None:
+    if data.duplicates is not None and process()[0] == 0:
         log.info("%s: outliers left out because they are in distribution or in a test set: %s", label, data.duplicates)
+    for place, count in data.overlaps().items():
+        log.warning("%s: %d of the in-distribution %s images are also in %s", label, count, data.inliers.split, place)
     log.info("%s: training", label)
     fit(trainer, objective, data, resume=config["resume"])
     if process()[0] == 0:
         save_weights(folder / "weights.pt", objective.net, {"config": config})
 
 
-def _cell(config: dict[str, Any], objective: Objective, rounding: str) -> Cell:
+def _cell(config: dict[str, Any], objective: Objective, rounding: str, data: RobustOODData) -> Cell:
     attacked_in_training = objective.perturbs_inliers or objective.perturbs_outliers
+    pixels, outlier_pixels = data.digests()
     return Cell(
         dataset=config["data"]["name"],
         outliers=config["outliers"].get("name") or "" if objective.uses_outliers else "",
@@ -114,6 +117,9 @@ def _cell(config: dict[str, Any], objective: Objective, rounding: str) -> Cell:
         regime=config["attack"]["eval"]["name"],
         rounding=rounding,
         setting=config["setting"],
+        split=data.inliers.split,
+        pixels=pixels,
+        outlier_pixels=outlier_pixels,
     )
 
 

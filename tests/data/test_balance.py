@@ -55,15 +55,31 @@ def test_the_places_of_a_class_go_round_its_originals(more, per_class):
     expected, firsts = [], []
     for label in range(max(labels) + 1):
         members = [index for index, of_label in enumerate(labels) if of_label == label]
-        for place in range(per_class):
-            expected.append(members[place % len(members)])
-            firsts.append(place < len(members))
+        if len(members) > per_class:
+            expected.append(None)  # a draw, see below
+        else:
+            expected.append([members[place % len(members)] for place in range(per_class)])
+        firsts += [place < len(members) for place in range(per_class)]
     indices, itself = origins(torch.tensor(labels), per_class)
-    assert indices.tolist() == expected
     assert itself.tolist() == firsts
+    for label, (found, wanted) in enumerate(zip(indices.view(-1, per_class).tolist(), expected, strict=True)):
+        members = [index for index, of_label in enumerate(labels) if of_label == label]
+        if wanted is None:
+            assert found == sorted(set(found))
+            assert set(found) <= set(members)
+        else:
+            assert found == wanted
     for label in range(max(labels) + 1):
-        uses = Counter(expected[label * per_class : (label + 1) * per_class])
+        uses = Counter(indices[label * per_class : (label + 1) * per_class].tolist())
         assert max(uses.values()) - min(uses.values()) <= 1
+
+
+def test_of_a_class_with_too_many_originals_some_of_all_are_drawn_by_the_seed():
+    labels = torch.zeros(300, dtype=torch.int64)
+    draws = [origins(labels, 30, seed)[0].tolist() for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert min(draws[0]) < 60
+    assert max(draws[0]) > 240
 
 
 @pytest.mark.parametrize(("per_class", "shares"), [(8, [0.5, 0.125, 0.5]), (4, [1, 0.25, 1]), (2, [1, 0.5, 1])])

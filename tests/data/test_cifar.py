@@ -89,7 +89,9 @@ def test_sums_are_torchvisions():
     for num_classes, official in ((10, CIFAR10), (100, CIFAR100)):
         layout = LAYOUTS[num_classes]
         (archive,) = layout.card.archives
-        assert layout.card.layouts == ((official.base_folder,),)
+        assert archive.brings == (official.base_folder,)
+        files = [name for name, _ in [*official.train_list, *official.test_list]]
+        assert layout.card.layouts == (tuple(f"{official.base_folder}/{name}" for name in files),)
         assert (archive.url, archive.file, archive.md5) == (official.url, official.filename, official.tgz_md5)
         assert list(layout.train.items()) == [tuple(row) for row in official.train_list]
         assert list(layout.test.items()) == [tuple(row) for row in official.test_list]

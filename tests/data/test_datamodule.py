@@ -23,6 +23,7 @@ class Inliers:
     augment: bool = False
     augment_outliers: bool = False
     name: str = "tiny"
+    split: str = "test"
     num_classes: int = 10
     read: list = field(default_factory=list)
 
@@ -33,6 +34,9 @@ class Inliers:
     def test_set(self):
         self.read.append("test")
         return ImageSet(images(7, 2), torch.arange(7))
+
+    def also_apart(self):
+        return {"validation": ImageSet(images(3, 9))}
 
     def augmented(self, images, labels, draws):
         return random_crop_flip(images, generator=draws) if self.augment else images
@@ -166,3 +170,43 @@ def test_test_sets_are_whole_or_a_fixed_sample():
 def test_a_set_without_training_images_is_told_by_name():
     with pytest.raises(UserError, match="tiny has no training images"):
         data_of(Inliers(num_train=0)).setup("fit")
+
+
+# --- what is compared with what ---
+
+
+def test_outliers_are_searched_for_all_that_must_not_be_trained_on():
+    kept = [Others(seed=9, count=3), Others(seed=2, count=7), Others(seed=1, count=10)]
+    outliers = Others(seed=3, count=5)
+    for other, place in zip(kept, ("validation", "test", "training"), strict=True):
+        both = ImageSet(torch.cat([outliers.load().images, other.load().images]))
+        outliers_with = type("Both", (), {"load": lambda self, both=both: both})()
+        data = data_of(outliers=outliers_with)
+        data.setup("fit")
+        assert data.duplicates.found_in == {
+            f"tiny ({name})": len(other.load()) if name == place else 0 for name in ("training", "test", "validation")
+        }
+
+
+def test_digests_are_of_the_pixels_and_of_nothing_else():
+    def digests(inliers=None, outliers=None, ood=None):
+        data = data_of(inliers, outliers or Others(), {"far": ood or Others(seed=4)})
+        data.setup("fit")
+        return data.digests()
+
+    pixels, outlier_pixels = digests()
+    assert digests(Inliers(name="other")) == (pixels, outlier_pixels)
+    assert digests(outliers=Others(seed=5))[0] == pixels
+    assert digests(outliers=Others(seed=5))[1] != outlier_pixels
+    assert digests(ood=Others(seed=5)) != (pixels, outlier_pixels)
+    assert digests(Inliers(num_train=9))[0] != pixels
+
+
+def test_test_images_that_are_also_trained_on_or_called_ood_are_counted():
+    class Careless(Inliers):
+        def train_set(self):
+            return ImageSet(torch.cat([images(3, 1), self.test_set().images[:2]]), torch.arange(5))
+
+    data = data_of(Careless(), ood={"far": Others(seed=4), "same": Others(seed=2, count=7)})
+    data.setup("fit")
+    assert data.overlaps() == {"training": 2, "same": 7}

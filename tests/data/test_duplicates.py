@@ -294,10 +294,13 @@ def test_what_is_left_of_the_outliers_is_told_apart_by_what_was_left_out(hashed)
 
 
 class Inliers:
-    name, augment_outliers = "tiny", False
+    name, split, augment_outliers = "tiny", "test", False
 
     def __init__(self, train, test):
         self.train, self.test = train, test
+
+    def also_apart(self):
+        return {}
 
     def train_set(self):
         return replace(flat(self.train), labels=torch.arange(len(self.train)))

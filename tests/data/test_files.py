@@ -32,6 +32,40 @@ def test_a_long_picture_is_cut_to_its_middle(tmp_path, axis):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), middle if axis else middle.transpose(1, 0, 2))
 
 
+def test_sixteen_bits_are_cut_to_the_upper_eight(tmp_path):
+    ramp = (np.arange(1024, dtype=np.uint16) * 64).reshape(32, 32)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 0], ramp >> 8)
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.zeros((32, 32), np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(UserError, match=r"a\.tiff.*convert it to 8 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_a_photograph_taken_upright_stands_upright(tmp_path):
+    (pixels,) = noise(1, 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to show
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rot90(pixels, -1))
+
+
+def test_linked_folders_are_followed_and_circles_end(tmp_path):
+    make_pictures(tmp_path / "elsewhere", count=3)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "set")
+    assert len(ImageFolder(path=str(tmp_path / "set")).load()) == 3
+
+
+def test_a_link_to_nowhere_is_named(tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=f"cannot read {tmp_path / 'a.png'}"):
+        ImageFolder(path=str(tmp_path)).load()
+
+
 @pytest.mark.parametrize(("size", "resized", "left", "top"), [((80, 40), (64, 32), 16, 0), ((20, 30), (32, 48), 0, 8)])
 def test_the_short_side_becomes_32_bilinearly_with_antialiasing(tmp_path, size, resized, left, top):
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))

@@ -110,8 +110,10 @@ def test_a_missing_set_is_told_with_the_root_and_what_fetches_it(tmp_path, kind,
 @pytest.mark.parametrize("kind", **names(PICTURES))
 def test_an_empty_folder_is_told(tmp_path, kind):
     (tmp_path / PICTURES[kind]).mkdir(parents=True)
+    assert f"{kind.card.title} is not there: no {PICTURES[kind]}" in told(kind, tmp_path)
+    (tmp_path / PICTURES[kind] / "readme.txt").write_text("no picture")
     assert f"{kind.card.title}: no images in {tmp_path / PICTURES[kind]}: remove it, then `python -m" in told(
-        kind, tmp_path
+        kind, tmp_path, verify=False
     )
 
 

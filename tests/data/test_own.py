@@ -287,11 +287,21 @@ def test_statistics_are_those_of_a_slow_loop(train):
 @pytest.mark.parametrize("size", [32, 40])
 def test_statistics_of_arrays_are_of_the_pixels_that_are_trained_on(tmp_path, size):
     pixels = np.random.default_rng(3).integers(0, [256, 100, 30], (5, size, size, 3)).astype(np.uint8)
-    data = array_data(write_arrays(tmp_path / "a.npz", pixels, [0, 4, 2, 1, 0]))
+    data = array_data(write_arrays(tmp_path / "a.npz", pixels, [0, 3, 2, 1, 0]))
     found, (means, deviations) = data.statistics(), slow_statistics(hwc(data.train_set()))
-    assert found.num_classes == 5
+    assert found.num_classes == 4
     assert found.mean == pytest.approx(means, abs=1e-12)
     assert found.std == pytest.approx(deviations, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [([1, 2, 3], r"no images of the classes \[0\]"), ([0, 4, 1], r"classes \[2, 3\]"), ([0, 0, 0], "a single class")],
+)
+def test_labels_with_gaps_and_single_classes_are_refused(tmp_path, labels, told):
+    data = array_data(write_arrays(tmp_path / "a.npz", noise(3, 1), labels))
+    with pytest.raises(UserError, match=told):
+        data.statistics()
 
 
 def test_statistics_are_computed_once_and_anew_when_a_picture_has_changed(own, monkeypatch):

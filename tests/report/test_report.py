@@ -135,7 +135,7 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
     other = tmp_path / "other"
     other.mkdir()
     write_records(other / "records.jsonl", records_of(evaluation(9), replace(CELL, setting="ffffffff")))
-    report = write_report(tmp_path, CELL.setting)
+    report = write_report(tmp_path, CELL)
     assert report.left_out == [other]
     assert sorted(p.name for p in report.files) == [
         "scores.pdf", "scores.png", "tables.csv", "tables.md", "tables_by_ood.csv",
@@ -151,6 +151,26 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
 def test_a_study_with_missing_cells_is_still_tabulated(tmp_path):
     study(tmp_path, epsilons=(1,))
     (tmp_path / "aloe-1-0" / "records.jsonl").unlink()
-    methods = {row.method for row in write_report(tmp_path, CELL.setting).rows}
+    methods = {row.method for row in write_report(tmp_path, CELL).rows}
     assert "OE+ODIN" in methods
     assert "ALOE" not in methods
+
+
+@pytest.mark.parametrize(
+    ("other", "together"),
+    [
+        ({"pixels": "other"}, False),
+        ({"outlier_pixels": "other"}, False),
+        ({"setting": "other"}, False),
+        ({"objective": "original", "outlier_pixels": ""}, True),
+        ({"seed": 1}, True),
+    ],
+)
+def test_only_runs_of_the_same_pixels_stand_in_one_table(tmp_path, other, together):
+    cell = replace(CELL, pixels="a", outlier_pixels="b")
+    for name, one in (("first", cell), ("second", replace(cell, **other))):
+        (tmp_path / name).mkdir()
+        write_records(tmp_path / name / "records.jsonl", records_of(evaluation(0), one))
+        write_scores(tmp_path / name / "scores.npz", evaluation(0))
+    report = write_report(tmp_path, cell)
+    assert report.left_out == ([] if together else [tmp_path / "second"])

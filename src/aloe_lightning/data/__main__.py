@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aloe_lightning.data.card import Card
+from aloe_lightning.data.card import Card, stands
 from aloe_lightning.data.catalogue import CARDS, card_of
 from aloe_lightning.data.fetch import prepare
 from aloe_lightning.errors import UserError
 
 WIDTH = 150
-COLOURS = {"official": "green", "there": "green", "usable": "yellow", "incomplete": "yellow", "broken": "red"}
+COLOURS = {"official": "green", "complete": "green", "usable": "yellow"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=run_prepare)
     one = add("check", parents=[root], help="read sets whole and hold them to the published sums and counts")
     one.add_argument("names", nargs="+", metavar="NAME", help="a name of `list`, or a path to images of your own")
-    one.add_argument("--strict", action="store_true", help="fail also where a copy is usable but not the official one")
+    one.add_argument("--strict", action="store_true", help="fail also where a copy is not what was published")
     one.set_defaults(run=run_check)
     one = add("sample", parents=[root], help="write a contact sheet of a set as PNG")
     one.add_argument("name", metavar="NAME", help="a name of `list`, `demo`, or a path to images of your own")
@@ -92,7 +92,7 @@ def state_of(card: Card, root: Path) -> str:
     """Whether a set stands under the root, in a few words."""
     if card.layout(root):
         return "[green]there[/]"
-    missing = [path for path in card.layouts[0] if not (root / path).exists()]
+    missing = [path for path in card.layouts[0] if not stands(root / path)]
     if len(missing) < len(card.layouts[0]):
         return f"[yellow]incomplete[/]: {', '.join(missing)} missing"
     return "not there: `prepare` fetches it" if card.archives else "not there: to be placed by hand, see `show`"
@@ -139,7 +139,7 @@ def run_check(words: argparse.Namespace, root: Path) -> int:
         images = " + ".join(f"{count:,} {split}" for split, count in verdict.counts.items())
         table.add_row(escape(verdict.name), f"[{colour}]{verdict.state}[/]", images or "–", escape(verdict.note))
     console().print(table)
-    good = {"official"} if words.strict else {"official", "usable"}
+    good = {"official", "complete"} if words.strict else {"official", "complete", "usable"}
     # No published sums exist for images of one's own.
     return 0 if all(v.state in good or (v.state == "usable" and v.name not in CARDS) for v in verdicts) else 1
 
@@ -161,6 +161,7 @@ def run_sample(words: argparse.Namespace, root: Path) -> int:
     rows = (rows_of_warped if words.augmented else rows_of)(parts[split](), words.seed)
     sheet = contact_sheet(rows, blocks=2 if words.augmented else 1)
     output = words.output or Path(f"{name}.png")
+    output = output / f"{name}.png" if output.is_dir() else output
     write_sheet(sheet, output)
     print(f"wrote {output} ({sheet.width} x {sheet.height})")
     return 0

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.data.cache import cached, fingerprint
-from aloe_lightning.data.files import write_header
-from aloe_lightning.data.integrity import read_npy
+from aloe_lightning.data.files import from_cache, write_header
 from aloe_lightning.data.source import ImageSet, MappedImages, Order
 from aloe_lightning.progress import meter
 from aloe_lightning.randomness import generator
@@ -21,19 +20,24 @@ LAW = 1  # part of the cache's key: raise it when the same seed gives other pixe
 Warp = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def origins(labels: Tensor, per_class: int) -> tuple[Tensor, Tensor]:
+def origins(labels: Tensor, per_class: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Which original stands behind each place of the balanced set, class after class.
 
     Args:
         labels: classes 0..K-1 of the originals, int64 (N,), each at least once.
-        per_class: places of each class. Of a class with more originals, the first so many are taken.
+        per_class: places of each class. Of a class with more originals, so many are drawn.
+        seed: of that draw.
 
     Returns:
         Indices of originals (K * per_class,), and whether the place holds the original itself (K * per_class,).
     """
     place = torch.arange(per_class)
     behind, itself = [], []
-    for members in (torch.nonzero(labels == label).ravel() for label in range(int(labels.max()) + 1)):
+    for label in range(int(labels.max()) + 1):
+        members = torch.nonzero(labels == label).ravel()
+        if len(members) > per_class:
+            drawn = torch.randperm(len(members), generator=generator(seed, "originals", label))[:per_class]
+            members = members[drawn.sort().values]
         behind.append(members[place % len(members)])
         itself.append(place < len(members))
     return torch.cat(behind), torch.cat(itself)
@@ -51,15 +55,16 @@ class BalancedImages:
     Args:
         originals: with labels.
         per_class: places of each class.
+        seed: see `origins`.
     """
 
     order: Order = "shuffled"
-    identity: str | None = None
 
-    def __init__(self, originals: ImageSet, per_class: int) -> None:
+    def __init__(self, originals: ImageSet, per_class: int, seed: int = 0) -> None:
         assert originals.labels is not None
         self.originals = originals
-        self.behind, _ = origins(originals.labels, per_class)
+        self.behind, _ = origins(originals.labels, per_class, seed)
+        self.identity: str | None = fingerprint("originals", digest(originals), per_class, seed)
         self.labels: Tensor | None = originals.labels[self.behind]
 
     def __len__(self) -> int:
@@ -80,9 +85,8 @@ def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) ->
         warp: the augmentation.
     """
     assert originals.labels is not None
-    behind, itself = origins(originals.labels, per_class)
-    pixels = hashlib.sha256(originals.images.numpy().tobytes() + originals.labels.numpy().tobytes()).hexdigest()
-    identity = fingerprint("balanced", pixels, per_class, seed, LAW)
+    behind, itself = origins(originals.labels, per_class, seed)
+    identity = fingerprint("balanced", digest(originals), per_class, seed, LAW)
 
     def make(part: Path) -> None:
         draw = partial(generator, seed, "balance")
@@ -100,4 +104,10 @@ def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) ->
             shown.close()
 
     file = cached(f"balanced/{identity}.npy", make)
-    return MappedImages(read_npy(file), labels=originals.labels[behind], identity=identity)
+    return MappedImages(from_cache(file), labels=originals.labels[behind], identity=identity)
+
+
+def digest(images: ImageSet) -> str:
+    """SHA-256 of pixels and labels, in hexadecimal."""
+    assert images.labels is not None
+    return hashlib.sha256(images.images.numpy().tobytes() + images.labels.numpy().tobytes()).hexdigest()

@@ -27,7 +27,10 @@ def identity_of(files: Iterable[Path], base: Path) -> str:
     """What tells the contents of files from others without reading them: names below `base`, sizes, times of change."""
     facts = []
     for file in files:
-        status = file.stat()
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise UserError(f"cannot read {file} ({error.strerror}): repair or remove it") from error
         facts.append((file.relative_to(base).as_posix(), status.st_size, status.st_mtime_ns))
     return fingerprint(str(base.absolute()), facts)
 

@@ -61,8 +61,7 @@ class Card:
 
     def layout(self, root: Path) -> tuple[str, ...] | None:
         """The layout that is there in full; None if none is."""
-        there = (paths for paths in self.layouts if all((root / path).exists() for path in paths))
-        return next(there, None)
+        return next((paths for paths in self.layouts if all(stands(root / path) for path in paths)), None)
 
     def remedy(self, root: Path) -> str:
         """What to do when the set is not there."""
@@ -73,3 +72,8 @@ class Card:
     def command(self, root: Path) -> str:
         """What fetches the set."""
         return f"`python -m aloe_lightning.data prepare {self.name} --root {shlex.quote(str(root))}`"
+
+
+def stands(path: Path) -> bool:
+    """Whether a file, or a folder with anything in it, is there."""
+    return any(path.iterdir()) if path.is_dir() else path.is_file()

@@ -9,13 +9,14 @@ from aloe_lightning.data.card import GB, Archive, Card
 from aloe_lightning.errors import UserError
 
 ERDA = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370"
+CIFAR10_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 CIFAR10 = Card(
     name="cifar10",
     title="CIFAR-10",
     roles=("in-distribution", "OOD test"),
     images={"train": 50_000, "test": 10_000},
-    layouts=(("cifar-10-batches-py",),),
+    layouts=(tuple(f"cifar-10-batches-py/{file}" for file in (*CIFAR10_TRAIN, "test_batch")),),
     archives=(
         Archive(
             url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -30,7 +31,7 @@ CIFAR100 = Card(
     title="CIFAR-100",
     roles=("in-distribution",),
     images={"train": 50_000, "test": 10_000},
-    layouts=(("cifar-100-python",),),
+    layouts=(("cifar-100-python/train", "cifar-100-python/test"),),
     archives=(
         Archive(
             url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
@@ -224,4 +225,6 @@ def card_of(name: str) -> Card:
             return card
     close = difflib.get_close_matches(name, CARDS, n=1, cutoff=0.5)
     hint = f", did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"no data set called {name!r}{hint} Known: {', '.join(CARDS)}; or a path to images of your own")
+    raise UserError(
+        f"no data set called {name!r}{hint or '.'} Known: {', '.join(CARDS)}; or a path to images of your own"
+    )

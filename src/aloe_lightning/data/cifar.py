@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -79,6 +80,8 @@ class CIFAR:
     augment_outliers: bool = True
     verify: bool = True
 
+    split: ClassVar[str] = "test"
+
     def train_set(self) -> ImageSet:
         """The training images with labels, in the official order."""
         return self._read(LAYOUTS[self.num_classes].train)
@@ -87,6 +90,10 @@ class CIFAR:
         """The test images with labels, in the official order."""
         return self._read(LAYOUTS[self.num_classes].test)
 
+    def also_apart(self) -> dict[str, ImageSet]:
+        """What must not be trained on besides the test set: nothing."""
+        return {}
+
     def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
         """A training batch, uint8 (B, 3, 32, 32), cropped and flipped at random."""
         return random_crop_flip(images, generator=draws) if self.augment else images
@@ -94,7 +101,7 @@ class CIFAR:
     def _read(self, files: dict[str, str]) -> ImageSet:
         layout = LAYOUTS[self.num_classes]
         root = Path(self.root).expanduser().absolute()
-        folder = root / layout.card.layouts[0][0]
+        folder = root / layout.card.archives[0].brings[0]
         remedy = f"{layout.card.remedy(root)}, or set data.root"
         require_files(layout.card.title, folder, files, verify=self.verify, remedy=remedy)
         images, labels = [], []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from aloe_lightning.data.augment import random_crop_flip
 from aloe_lightning.data.batches import Batch, EpochPlan, TrainingImages
-from aloe_lightning.data.duplicates import Duplicates, without_duplicates
+from aloe_lightning.data.cache import fingerprint
+from aloe_lightning.data.duplicates import Duplicates, digest_of, hashes_of, without_duplicates
 from aloe_lightning.data.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
 
@@ -24,8 +26,11 @@ class InDistribution(Protocol):
     def name(self) -> str: ...  # noqa: D102
     @property
     def augment_outliers(self) -> bool: ...  # noqa: D102
+    @property
+    def split(self) -> str: ...  # noqa: D102
     def train_set(self) -> ImageSource: ...  # noqa: D102
     def test_set(self) -> ImageSet: ...  # noqa: D102
+    def also_apart(self) -> Mapping[str, ImageSet]: ...  # noqa: D102
     def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor: ...  # noqa: D102
 
 
@@ -89,8 +94,8 @@ class RobustOODData(LightningDataModule):
             raise UserError(f"{self.inliers.name} has no training images")
         outliers = None
         if self.outliers is not None:
-            name = self.inliers.name
-            others = {f"{name} (training)": inliers, f"{name} (test)": self._test, **self._ood}
+            apart = {"training": inliers, self.inliers.split: self._test, **self.inliers.also_apart()}
+            others = {**{f"{self.inliers.name} ({part})": images for part, images in apart.items()}, **self._ood}
             outliers, self.duplicates = without_duplicates(self.outliers.load(), others, self.perceptual_distance)
             if len(outliers) == 0:
                 raise UserError(f"no outlier is left: all are also elsewhere: {self.duplicates}")
@@ -134,11 +139,29 @@ class RobustOODData(LightningDataModule):
         training = self._training
         return {
             "train": None if training is None else len(training.inliers),
-            "test": len(self._test),
+            self.inliers.split: len(self._test),
             "outliers": None if training is None or training.outliers is None else len(training.outliers),
             "outliers_left_out": None if self.duplicates is None else self.duplicates.found_in,
             "ood": {name: len(source) for name, source in self._ood.items()},
         }
+
+    def digests(self) -> tuple[str, str]:
+        """Of the pixels of all test sets and the training images, and of the outliers ("" where there are none).
+
+        What stands in one table must come from the same pixels, whatever the files are called and wherever they lie.
+        """
+        tested = [digest_of(self._test), *(f"{name} {digest_of(images)}" for name, images in self._ood.items())]
+        if self._training is None:
+            return fingerprint(tested)[:8], ""
+        inliers, outliers = self._training.inliers, self._training.outliers
+        return fingerprint(tested, digest_of(inliers))[:8], "" if outliers is None else digest_of(outliers)
+
+    def overlaps(self) -> dict[str, int]:
+        """In-distribution test images that are also elsewhere, by where: training, or an OOD test set."""
+        elsewhere = dict(self._ood) if self._training is None else {"training": self._training.inliers, **self._ood}
+        mine = hashes_of(self._test)
+        counts = {name: int(np.isin(mine, hashes_of(images)).sum()) for name, images in elsewhere.items()}
+        return {name: count for name, count in counts.items() if count}
 
     @cached_property
     def _test(self) -> ImageSet:

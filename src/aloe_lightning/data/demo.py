@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class Demo:
     augment: bool = False
     augment_outliers: bool = False
 
+    split: ClassVar[str] = "test"
+
     def train_set(self) -> ImageSet:
         """Training images with labels."""
         images, labels = demo_pictures.in_distribution(self.num_train, TRAIN_SEED)
@@ -46,6 +49,10 @@ class Demo:
         """Test images with labels."""
         images, labels = demo_pictures.in_distribution(self.num_test, TEST_SEED)
         return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+
+    def also_apart(self) -> dict[str, ImageSet]:
+        """What must not be trained on besides the test set: nothing."""
+        return {}
 
     def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
         """A training batch, uint8 (B, 3, 32, 32), cropped and flipped at random if asked for."""

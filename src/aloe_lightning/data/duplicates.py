@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.fft import dctn
 from torch import Tensor
@@ -17,6 +18,7 @@ from aloe_lightning.data.source import CHUNK, ImageSource, Without, chunks
 from aloe_lightning.progress import track
 
 BANDS = 4
+DIGESTED = 100_000
 MAX_DISTANCE = BANDS - 1
 """Largest Hamming distance that is searched for: two hashes of 64 bits that differ in so few agree in a 16-bit band."""
 
@@ -118,6 +120,13 @@ def hashes_of(images: ImageSource) -> NDArray[np.uint64]:
         return compute()
     hashes: NDArray[np.uint64] = np.load(cached(f"duplicates/{fingerprint('exact', images.identity)}.npy", make))
     return hashes
+
+
+def digest_of(images: ImageSource) -> str:
+    """Eight hex digits of a set's length and pixels; of a set of more than 100,000 images, of as many evenly spaced."""
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), DIGESTED), dtype=torch.float64).round().long()
+    hashes = b"".join(exact_hashes(images.take(part)).tobytes() for part in torch.split(chosen, CHUNK))
+    return hashlib.sha256(len(images).to_bytes(8, "big") + hashes).hexdigest()[:8]
 
 
 def perceptual_hashes(images: Tensor) -> NDArray[np.uint64]:

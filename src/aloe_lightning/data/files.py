@@ -1,5 +1,6 @@
 """Images from a folder of picture files or from an `.npy` array: anybody's outliers and OOD test sets."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.functional import center_crop, resize
 
 from aloe_lightning.data.cache import cached, fingerprint, identity_of
@@ -19,7 +20,7 @@ from aloe_lightning.progress import track
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 SIZE = 32
-READER = 1  # part of the cache's key: raise it when `read_image` gives other pixels
+READER = 2  # part of the cache's key: raise it when `read_image` gives other pixels
 
 Fit = Literal["cover", "crop", "stretch"]
 """How a picture becomes 32x32: short side resized and the middle cropped; the middle cropped; resized as a whole."""
@@ -33,7 +34,14 @@ def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as opened:
-            image = opened.convert("RGB")
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):  # Pillow would cut 16 bits to 8 at the wrong end
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                raise ValueError(
+                    f"its pixels are of 32 bits, mode {image.mode}, of unknown range: convert it to 8 bits"
+                )
+            image = image.convert("RGB")
     except Exception as error:  # a broken picture raises whatever its decoder likes, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
     if image.size != (SIZE, SIZE):
@@ -46,11 +54,14 @@ def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """All picture files under a folder at any depth, hidden ones left out, sorted by path."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+    found, seen = [], set()
+    for place, names, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        # A link back to where the walk came from would lead round in circles.
+        names[:] = [] if real in seen else [name for name in names if not name.startswith(".")]
+        seen.add(real)
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
 
 
 def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> MappedImages:
@@ -64,7 +75,16 @@ def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> Ma
             for image in track(images, len(files), f"reading {folder.name}"):
                 stream.write(image.tobytes())
 
-    return MappedImages(read_npy(cached(f"pictures/{identity}.npy", decode)), identity=identity)
+    return MappedImages(from_cache(cached(f"pictures/{identity}.npy", decode)), identity=identity)
+
+
+def from_cache(file: Path) -> NDArray[np.uint8]:
+    """An `.npy` of images that this package made; one that was damaged since is removed, so that it is made again."""
+    try:
+        return read_npy(file)
+    except UserError as error:
+        file.unlink()
+        raise UserError(f"{file} was damaged and is removed: run again, it will be made anew") from error
 
 
 def write_header(stream: BinaryIO, count: int) -> None:

@@ -23,6 +23,7 @@ from aloe_lightning.data.signs import warp_signs
 from aloe_lightning.data.source import ImageSet, ImageSource, MappedImages, channels_first
 from aloe_lightning.errors import UserError
 
+CLASSES = 43
 UDACITY = {"train": 34_799, "valid": 4_410, "test": 12_630}
 
 
@@ -69,6 +70,15 @@ class GTSRB(NamedSet):
 
     card = catalogue.GTSRB
 
+    @property
+    def split(self) -> str:
+        """What the evaluation's in-distribution images are."""
+        return self.evaluate
+
+    def also_apart(self) -> dict[str, ImageSet]:
+        """What must not be trained on besides: the whole test set, and the tracks held out of training."""
+        return {"test, all": self._test, "validation": self.held_out()}
+
     def train_set(self) -> ImageSource:
         """The training images: balanced, or the originals if `augment` is `none`."""
         originals = self.originals()
@@ -79,7 +89,7 @@ class GTSRB(NamedSet):
         if missing:
             raise UserError(f"GTSRB in {self.folder} has no training images of the classes {missing}")
         if self.augment == "online":
-            return BalancedImages(originals, self.per_class)
+            return BalancedImages(originals, self.per_class, self.seed)
         return balanced_file(originals, self.per_class, self.seed, warp_signs)
 
     def test_set(self) -> ImageSet:
@@ -89,7 +99,7 @@ class GTSRB(NamedSet):
             if len(held_out) == 0:
                 raise UserError("data.evaluate=validation wants data.validation above 0")
             return held_out
-        images = self._test()
+        images = self._test
         if self.max_test is None or self.max_test >= len(images):
             return images
         places = np.arange(len(images))
@@ -132,6 +142,7 @@ class GTSRB(NamedSet):
         held_out = torch.from_numpy(held_out_frames(labels, tracks, self.validation))
         return images.pick(torch.nonzero(~held_out).ravel()), images.pick(torch.nonzero(held_out).ravel())
 
+    @cached_property
     def _test(self) -> ImageSet:
         place = self.place()
         if self._udacity:
@@ -188,14 +199,14 @@ def _class_and_track(file: Path) -> tuple[int, int]:
         label, track = int(file.parent.name), int(file.stem.split("_")[0])
     except ValueError as error:
         raise UserError(f"{file} is not named <class>/<track>_<frame>.ppm as GTSRB's training images are") from error
-    if not 0 <= label < 43:
-        raise UserError(f"{file} is of class {label}; GTSRB has 0 to 42")
+    if not 0 <= label < CLASSES:
+        raise UserError(f"{file} is of class {label}; GTSRB has 0 to {CLASSES - 1}")
     return label, track
 
 
 def _checked(labels: NDArray[np.int64], file: Path) -> NDArray[np.int64]:
-    if len(labels) and not 0 <= labels.min() <= labels.max() < 43:
-        raise UserError(f"{file} has classes outside 0..42")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < CLASSES:
+        raise UserError(f"{file} has classes outside 0..{CLASSES - 1}")
     return labels
 
 

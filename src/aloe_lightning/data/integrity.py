@@ -16,7 +16,9 @@ PICKLED_ARRAYS = {("_codecs", "encode")} | {
     for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
     for name in ("ndarray", "dtype", "_reconstruct", "scalar")
 }
-PICKLED_ARRAYS |= {(module, "_frombuffer") for module in ("numpy.core.numeric", "numpy._core.numeric")}  # pickle protocol 5
+PICKLED_ARRAYS |= {
+    (module, "_frombuffer") for module in ("numpy.core.numeric", "numpy._core.numeric")
+}  # pickle protocol 5
 
 
 def require_files(name: str, folder: Path, sums: Mapping[str, str], *, verify: bool, remedy: str) -> None:

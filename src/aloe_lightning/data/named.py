@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from aloe_lightning.data.card import Card
+from aloe_lightning.data.card import Card, stands
 from aloe_lightning.errors import UserError
 
 
@@ -36,7 +36,7 @@ class NamedSet:
         if layout is not None:
             return tuple(self.folder / path for path in layout)
         wanted = self.card.layouts[0]
-        missing = [path for path in wanted if not (self.folder / path).exists()]
+        missing = [path for path in wanted if not stands(self.folder / path)]
         if len(missing) < len(wanted):
             what = f"is incomplete in {self.folder}, {', '.join(missing)} missing"
         else:
@@ -52,5 +52,5 @@ class NamedSet:
         if self.verify and found != published:
             raise UserError(
                 f"{self.card.title} in {self.folder}: {found:,} {what} where the official set has {published:,}; "
-                f"remove it and fetch it again, or set data.verify=false if you know this copy"
+                f"{self.card.remedy(self.folder)} once this copy is moved away, or set data.verify=false if you know it"
             )

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from aloe_lightning.data import catalogue
 from aloe_lightning.data.cache import cached, fingerprint, identity_of
-from aloe_lightning.data.files import mapped, write_header
-from aloe_lightning.data.integrity import read_npy, read_pickle, require_files
+from aloe_lightning.data.files import from_cache, mapped, write_header
+from aloe_lightning.data.integrity import read_pickle, require_files
 from aloe_lightning.data.named import NamedSet
-from aloe_lightning.data.source import MappedImages, Order, Without
+from aloe_lightning.data.source import MappedImages, Order, Without, rows_at
 from aloe_lightning.errors import UserError
 from aloe_lightning.progress import track
 
@@ -90,8 +90,7 @@ class TinyRecords:
 
     def take(self, indices: Tensor) -> Tensor:
         """Indices (n,) -> uint8 images (n, 3, 32, 32); reads in file order, returns in the order asked."""
-        wanted, place = np.unique(indices.numpy(), return_inverse=True)
-        return torch.from_numpy(self.records[wanted][place]).transpose(2, 3).contiguous()
+        return torch.from_numpy(rows_at(self.records, indices)).transpose(2, 3).contiguous()
 
 
 def read_indices(file: Path, count: int) -> NDArray[np.int64]:
@@ -143,7 +142,7 @@ class ImageNet32(NamedSet):
                 stream.seek(0)
                 write_header(stream, count)  # as long as the first: numpy pads it for a number to grow
 
-        images = MappedImages(read_npy(cached(f"imagenet32/{identity}.npy", put_together)), identity=identity)
+        images = MappedImages(from_cache(cached(f"imagenet32/{identity}.npy", put_together)), identity=identity)
         self.expect("images", len(images), self.card.images["train"])
         return images
 

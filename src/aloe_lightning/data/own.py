@@ -4,8 +4,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -41,7 +42,11 @@ class OwnData(ABC):
         std: channel standard deviations in [0, 1]; None: those of the training images.
         augment: pad-4 random crop and horizontal flip of training images.
         augment_outliers: the same of the outliers beside them.
+        root: the data root, for named sets that stand beside one's own.
+        verify: of these sets: hold them to the published sums and counts.
     """
+
+    split: ClassVar[str] = "test"
 
     train: str
     test: str
@@ -51,6 +56,8 @@ class OwnData(ABC):
     std: Sequence[float] | None = None
     augment: bool = True
     augment_outliers: bool = True
+    root: str = "data"
+    verify: bool = True
 
     @abstractmethod
     def train_set(self) -> ImageSource:
@@ -59,6 +66,10 @@ class OwnData(ABC):
     @abstractmethod
     def test_set(self) -> ImageSet:
         """The test images with labels."""
+
+    def also_apart(self) -> dict[str, ImageSet]:
+        """What must not be trained on besides the test set: nothing."""
+        return {}
 
     def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
         """A training batch, uint8 (B, 3, 32, 32), cropped and flipped at random."""
@@ -75,6 +86,13 @@ class OwnData(ABC):
         classes = int(images.labels.max()) + 1
         if self.num_classes not in (None, classes):
             raise UserError(f"data.num_classes is {self.num_classes}, but {self.train} has {classes} classes")
+        if classes < 2:
+            raise UserError(f"data.train={self.train} has a single class: a classifier wants two or more")
+        empty = sorted(set(range(classes)) - set(images.labels.tolist()))
+        if empty:
+            raise UserError(
+                f"{self.train} has no images of the classes {empty[:5]}: count classes from 0, without gaps"
+            )
 
         def measure(part: Path) -> None:
             part.write_text(json.dumps(channel_statistics(images)))
@@ -100,19 +118,19 @@ class LabelledFolder(OwnData):
 
     def train_set(self) -> MappedImages:
         """The training images with labels, class after class; decoded once, then from the cache."""
-        return self._read(self.train, self.classes())
+        return self._read("data.train", self.train)
 
     def test_set(self) -> ImageSet:
         """The test images with labels, class after class."""
-        images = self._read(self.test, self.classes())
+        images = self._read("data.test", self.test)
         return ImageSet(channels_first(images.rows), images.labels)
 
     def classes(self) -> list[str]:
         """Names of the classes: the sub-folders of the training folder."""
         return sub_folders(self.train, "data.train")
 
-    def _read(self, path: str, classes: list[str]) -> MappedImages:
-        key = "data.train" if path == self.train else "data.test"
+    def _read(self, key: str, path: str) -> MappedImages:
+        classes = self.classes()
         unknown = sorted(set(sub_folders(path, key)) - set(classes))
         if unknown:
             raise UserError(
@@ -139,16 +157,20 @@ class LabelledArrays(OwnData):
 
     def train_set(self) -> ImageSet:
         """The training images with labels, in the order of the file."""
-        return read_arrays(Path(self.train).expanduser().absolute())
+        return self._training
 
     def test_set(self) -> ImageSet:
         """The test images with labels, in the order of the file."""
-        images, classes = read_arrays(Path(self.test).expanduser().absolute()), self.train_set().labels
+        images, classes = read_arrays(Path(self.test).expanduser().absolute()), self._training.labels
         assert images.labels is not None
         assert classes is not None
         if images.labels.max() > classes.max():
             raise UserError(f"data.test={self.test} has class {int(images.labels.max())}, which data.train has not")
         return images
+
+    @cached_property
+    def _training(self) -> ImageSet:
+        return read_arrays(Path(self.train).expanduser().absolute())
 
 
 def sub_folders(path: str, key: str) -> list[str]:
@@ -160,7 +182,10 @@ def sub_folders(path: str, key: str) -> list[str]:
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
         raise UserError(f"{key}: no folder at {folder}")
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{key}: cannot read {folder} ({error.strerror})") from error
     if not names:
         raise UserError(f"{key}: {folder} has no sub-folders: put the pictures of each class into a folder of its own")
     return names

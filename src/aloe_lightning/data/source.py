@@ -93,8 +93,7 @@ class MappedImages:
 
     def take(self, indices: Tensor) -> Tensor:
         """Indices (n,) -> uint8 images (n, 3, 32, 32); reads in file order, returns in the order asked."""
-        wanted, place = np.unique(indices.numpy(), return_inverse=True)
-        return channels_first(self.rows[wanted][place])
+        return channels_first(rows_at(self.rows, indices))
 
 
 class Without:
@@ -146,6 +145,13 @@ def chunks(source: ImageSource) -> Iterator[Tensor]:
     """All images of a source in order, a few thousand at a time, uint8 (n, 3, 32, 32)."""
     for start in range(0, len(source), CHUNK):
         yield source.take(torch.arange(start, min(start + CHUNK, len(source))))
+
+
+def rows_at(rows: NDArray[np.uint8], indices: Tensor) -> NDArray[np.uint8]:
+    """Rows of a mapped array in the order asked, each read once and in the order of the file."""
+    wanted, place = np.unique(indices.numpy(), return_inverse=True)
+    found: NDArray[np.uint8] = rows[wanted][place]
+    return found
 
 
 def channels_first(pixels: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> Tensor:

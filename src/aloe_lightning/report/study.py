@@ -7,7 +7,7 @@ import numpy as np
 
 from aloe_lightning.atomic import replacing
 from aloe_lightning.errors import UserError
-from aloe_lightning.records import Record, read_records
+from aloe_lightning.records import Cell, Record, read_records
 from aloe_lightning.report.figure import write_figure
 from aloe_lightning.report.methods import OBJECTIVE_TITLES, OUTLIER_TITLES
 from aloe_lightning.report.tables import Row, by_ood_csv, markdown, tidy_csv, tidy_rows
@@ -30,15 +30,15 @@ class StudyReport:
     left_out: list[Path]
 
 
-def write_report(folder: Path, setting: str) -> StudyReport:
-    """Tabulate and draw all finished runs of a study that share a setting.
+def write_report(folder: Path, like: Cell) -> StudyReport:
+    """Tabulate and draw all finished runs of a study that are comparable to one of them.
 
     Args:
         folder: of the study; its runs are the sub-folders that hold a `records.jsonl`.
-        setting: fingerprint of the runs to take.
+        like: setting and data of the runs to take.
     """
     runs = {path.parent: _readable(path) for path in sorted(folder.glob("*/records.jsonl"))}
-    chosen = {run: records for run, records in runs.items() if records and records[0].setting == setting}
+    chosen = {run: records for run, records in runs.items() if records and _comparable(records[0], like)}
     left_out = [run for run in runs if run not in chosen]
     records = [record for run in chosen.values() for record in run]
     rows = tidy_rows(records)
@@ -47,6 +47,12 @@ def write_report(folder: Path, setting: str) -> StudyReport:
         with replacing(path) as part:
             part.write_text(text)
     return StudyReport(rows, files + _draw(folder, chosen), left_out)
+
+
+def _comparable(cell: Cell, other: Cell) -> bool:
+    """Whether two cells come from the same setting and the same pixels; an objective without outliers has none."""
+    outliers = {cell.outlier_pixels, other.outlier_pixels} - {""}
+    return (cell.setting, cell.pixels) == (other.setting, other.pixels) and len(outliers) <= 1
 
 
 def _readable(path: Path) -> list[Record]:
@@ -65,7 +71,7 @@ def caption(records: list[Record]) -> str:
     title = OUTLIER_TITLES.get(outliers, outliers)
     seeds = sorted({r.seed for r in records})
     return (
-        f"Net {first.net}, outliers {title}; {first.num_id} in-distribution test images, OOD test sets "
+        f"Net {first.net}, outliers {title}; {first.num_id} in-distribution {first.split} images, OOD test sets "
         + ", ".join(f"{name} ({count})" for name, count in sets.items())
         + f"; attacked on both sides by Algorithm 1 ({first.regime} regime, rounding {first.rounding}); "
         f"means over the OOD sets in percent; seed {', '.join(map(str, seeds))}. FPR95 at the threshold whose ID true "

@@ -48,6 +48,8 @@ class OwnNode(Target):
     std: Channels | None
     augment: bool
     augment_outliers: bool
+    root: str
+    verify: bool
 
 
 class DemoNode(Target):  # noqa: D101
