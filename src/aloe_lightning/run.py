@@ -80,7 +80,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
             report = write_report(folder.parent, records[0])
             log_results(logger, records, report.files)
             for run in report.left_out:
-                log.info("%s: not in the table, made under another setting or version, of other data: %s", label, run)
+                log.info("%s: not in the table, made under another setting or version, or of other data: %s", label, run)
     return records
 
 

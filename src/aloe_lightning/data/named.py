@@ -50,7 +50,8 @@ class NamedSet:
             UserError: if it is another.
         """
         if self.verify and found != published:
+            again = f"move it away and run {self.card.command(self.folder)}, or " if self.card.archives else ""
             raise UserError(
                 f"{self.card.title} in {self.folder}: {found:,} {what} where the official set has {published:,}; "
-                f"{self.card.remedy(self.folder)} once this copy is moved away, or set data.verify=false if you know it"
+                f"{again}set data.verify=false if you know this copy"
             )
