@@ -6,9 +6,10 @@ import torch
 
 from aloe_lightning.attacks import ConfidenceAttack
 from aloe_lightning.data import ImageSet
-from aloe_lightning.detectors import MSP, ODIN
+from aloe_lightning.detectors import MSP, ODIN, Energy, FitData, Mahalanobis
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import EvaluationSettings, evaluate
+from aloe_lightning.losses import cross_entropy
 
 
 def image_set(count, seed, labelled=False):
@@ -64,15 +65,16 @@ class CountingAttack(ConfidenceAttack):
 
     seen: list
 
-    def __call__(self, net, images, membership, start=None):
+    def __call__(self, net, images, membership, start=None, loss=None):
         self.seen.extend([membership] * len(images))
-        return super().__call__(net, images, membership, start)
+        return super().__call__(net, images, membership, start, loss)
 
 
 def test_each_image_is_attacked_once_for_all_detectors_and_sets(small_net):
     attack = CountingAttack(seen=[], steps=1)
     run(small_net, attack, batch_size=4)
-    assert (attack.seen.count("id"), attack.seen.count("ood")) == (13, 9 + 5)
+    # In-distribution images once for the detectors, once for the classifier.
+    assert (attack.seen.count("id"), attack.seen.count("ood")) == (13 + 13, 9 + 5)
 
 
 def test_the_net_is_left_as_it_was(small_net):
@@ -112,3 +114,31 @@ def test_three_processes_find_what_one_finds(small_net, tmp_path):
         for key, scores in flat(expected).items():
             assert found["/".join(key)].shape == scores.shape
             np.testing.assert_allclose(found["/".join(key)], scores, rtol=2e-3)
+
+
+def test_the_classifier_is_attacked_on_in_distribution_images_and_every_detector_scores_them(small_net):
+    attack = ConfidenceAttack(epsilon=8, steps=3, random_start=False)
+    found = run(small_net, attack)
+    known = image_set(13, 1, True)
+    x = known.images.float() / 255
+    misled = attack(small_net, x, "id", loss=lambda images, _: cross_entropy(small_net(images), known.labels))
+    with torch.no_grad():
+        assert found.id.robust == pytest.approx((small_net(misled).argmax(1) == known.labels).float().mean().item())
+        np.testing.assert_allclose(flat(found)["id", "msp", "misled"], MSP().fit(small_net)(misled), rtol=1e-5)
+    assert ("noise", "msp", "misled") not in flat(found)
+    without = run(small_net, attack, classifier=False)
+    assert without.id.robust is None
+    assert ("id", "msp", "misled") not in flat(without)
+
+
+def test_detectors_with_a_loss_of_their_own_are_scored_on_images_of_their_own(small_net):
+    learnt = FitData(inliers=image_set(60, 5, True), outliers=image_set(40, 6), num_classes=10)
+    attack = ConfidenceAttack(epsilon=8, steps=3, random_start=False)
+    detectors = {"msp": MSP(), "energy": Energy(), "mahalanobis": Mahalanobis(eta=0.0, images=30)}
+    found = evaluate(small_net, detectors, image_set(13, 1), SETS, attack, EvaluationSettings(), data=learnt)
+    x = SETS["noise"].images.float() / 255
+    with torch.no_grad():
+        for name, crafted in (("energy", "msp"), ("mahalanobis", "mahalanobis")):
+            attacked = attack(small_net, x, "ood", loss=found.fitted[crafted].loss)
+            expected = found.fitted[name](attacked)
+            np.testing.assert_allclose(flat(found)["noise", name, "attacked"], expected, rtol=1e-4, atol=1e-6)

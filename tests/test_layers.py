@@ -11,7 +11,7 @@ import aloe_lightning
 ROOT = Path(aloe_lightning.__file__).parent
 ORDER = [
     *("errors", "atomic", "randomness", "progress", "schema", "config", "arguments"),
-    *("data", "nets", "losses", "attacks", "objectives", "detectors", "metrics", "evaluate", "records", "report"),
+    *("data", "nets", "losses", "attacks", "objectives", "metrics", "detectors", "evaluate", "records", "report"),
     *("tracking", "checkpoint", "train", "build", "run", "app", "__main__"),
 ]
 LIGHT = [

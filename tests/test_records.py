@@ -71,3 +71,17 @@ def test_raw_scores_are_kept_to_the_last_bit(evaluation, tmp_path):
         assert len(arrays.files) == 3 * 2
         assert np.array_equal(arrays["msp/id/attacked"], evaluation.id.scores["msp"]["attacked"])
         assert np.array_equal(arrays["msp/b/clean"], evaluation.ood["b"].scores["msp"]["clean"])
+
+
+def test_table_2_is_the_share_that_the_threshold_of_95_percent_rejects(cell):
+    """Against the definition, by hand: the threshold that accepts 95 of 100 clean in-distribution images."""
+    clean = np.arange(100) / 100  # the threshold lies between 0.04 and 0.05
+    misled = np.array([0.0, 0.01, 0.04, 0.05, 0.06, 0.9, 0.95, 0.99])
+    scores = {"msp": {"clean": clean, "attacked": clean, "misled": misled}}
+    found = records_of(Evaluation(SetScores(scores, 0.9, 0.25), {}), cell)
+    values = {(r.metric, r.side, r.detector): r.value for r in found}
+    assert values == {
+        ("one_minus_fpr95", "id", "msp"): 3 / 8,
+        ("accuracy", "none", ""): 0.9,
+        ("accuracy", "id", ""): 0.25,
+    }

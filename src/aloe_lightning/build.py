@@ -77,10 +77,11 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
     """The data module; nothing is read yet."""
     return RobustOODData(
         build(config["data"], "data"),
-        build(config["outliers"], "outliers", named=False) if uses_outliers else None,
+        build(config["outliers"], "outliers", named=False),
         {name: build(node, f"ood.{name}", named=False) for name, node in config["ood"].items()},
         batch=BatchSizes(**config["batch"]),
         seed=config["seed"],
+        uses_outliers=uses_outliers,
         perceptual_distance=config["duplicates"]["perceptual_distance"],
     )
 

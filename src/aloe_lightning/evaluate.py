@@ -1,7 +1,7 @@
 """Net x detectors x test sets -> scores, clean and attacked; each image is attacked once, scored by every detector."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed import all_gather_object
 
-from aloe_lightning.attacks import ConfidenceAttack, Membership, attackable, uniform_start
+from aloe_lightning.attacks import AttackLoss, ConfidenceAttack, Membership, attackable, uniform_start
 from aloe_lightning.data import ImageSet, process
-from aloe_lightning.detectors import Detector, ScoreFn
+from aloe_lightning.detectors import Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
+from aloe_lightning.losses import cross_entropy
 from aloe_lightning.progress import track
 from aloe_lightning.randomness import generator
 
-State = Literal["clean", "attacked"]
+State = Literal["clean", "attacked", "misled"]
+"""`attacked`: by the attack on the detector; `misled`: in-distribution images attacked to be misclassified."""
+
+STATES: tuple[State, ...] = ("clean", "attacked", "misled")
 Scores = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 """Values of a batch or a set by name, each (N,)."""
@@ -32,12 +36,14 @@ class EvaluationSettings:
         max_id: in-distribution test images drawn by a fixed seed; None for all.
         max_ood: likewise for each OOD set.
         bf16: run the net in bfloat16; losses and scores stay in float32 or better.
+        classifier: attack the classifier on the in-distribution images, too (Tables 2 and 4).
     """
 
     batch_size: int = 200
     max_id: int | None = None
     max_ood: int | None = None
     bf16: bool = False
+    classifier: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,12 @@ class SetScores:
     Attributes:
         scores: detector name -> state -> (N,) float64, higher = more in-distribution.
         correct: share of clean images classified right, in [0, 1]; None without labels.
+        robust: the same after the attack on the classifier; None where it was not attacked.
     """
 
     scores: dict[str, dict[State, Scores]]
     correct: float | None
+    robust: float | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.scores.values()))["clean"])
@@ -58,10 +66,11 @@ class SetScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of the in-distribution test set and of each OOD test set by name."""
+    """Scores of the in-distribution test set and of each OOD test set by name, and the detectors that gave them."""
 
     id: SetScores
     ood: dict[str, SetScores]
+    fitted: Mapping[str, Fitted] = field(default_factory=dict)
 
 
 def evaluate(
@@ -74,8 +83,11 @@ def evaluate(
     *,
     seed: int = 0,
     label: str = "",
+    data: FitData | None = None,
 ) -> Evaluation:
     """Score every test set clean and attacked; in-distribution images are attacked to look OOD and the reverse.
+
+    Each image is attacked once for all detectors that the paper attacks by the same loss.
 
     With several processes each takes a share of every set, none dropped or doubled, and all get the whole result.
 
@@ -84,47 +96,69 @@ def evaluate(
         detectors: by name.
         id_set: in-distribution test images with labels.
         ood_sets: OOD test images by name.
-        attack: Algorithm 1.
+        attack: how detectors (and the classifier) are attacked; each detector says by what loss.
         settings: batch size, subsets, precision.
         seed: of the attack's random starts; an image's start depends on seed, set and place only.
         label: shown before the progress.
+        data: what detectors that learn are fitted on.
     """
     device = next(net.parameters()).device
 
     def score_set(name: str, image_set: ImageSet, membership: Membership) -> SetScores:
         rank, world = process()
         mine = torch.arange(rank, len(image_set), world)
+        misleads = settings.classifier and membership == "id" and image_set.labels is not None
         starts = uniform_start(image_set.images.shape, generator(seed, "start", name), torch.empty(0))
 
         def batches() -> Iterator[Columns]:
             for indices in torch.split(mine, settings.batch_size):
                 images = image_set.take(indices).to(device).float().div_(255)
+                start = starts[indices].to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-                    attacked = attack(net, images, membership, starts[indices].to(device))
-                    columns = _score(net, score_fns, {"clean": images, "attacked": attacked})
+                    crafted = {name: attack(net, images, membership, start, loss) for name, loss in losses.items()}
+                    columns = _score(net, fitted, images, crafted)
+                    if misleads:
+                        assert image_set.labels is not None
+                        wrong = classifier_loss(net, image_set.labels[indices].to(device))
+                        columns |= _misled(net, fitted, attack(net, images, "id", start, wrong))
                 yield {"index": indices.numpy(), **columns}
 
         steps = batches()
         if rank == 0:
             steps = track(steps, len(mine), f"{label} attacking {name}".strip(), step=settings.batch_size)
         columns = _in_order(list(steps), world)
-        return _set_scores(name, list(score_fns), columns, image_set.labels)
+        return _set_scores(name, list(fitted), columns, image_set.labels)
 
     with attackable(net):
-        score_fns = {name: detector.fit(net) for name, detector in detectors.items()}
+        fitted = {name: detector.fit(net, data if detector.learns else None) for name, detector in detectors.items()}
+        losses = {one.crafted: one.loss for one in fitted.values()}
         return Evaluation(
-            score_set("id", id_set, "id"), {name: score_set(name, images, "ood") for name, images in ood_sets.items()}
+            score_set("id", id_set, "id"),
+            {name: score_set(name, images, "ood") for name, images in ood_sets.items()},
+            fitted,
         )
 
 
+def classifier_loss(net: nn.Module, labels: Tensor) -> AttackLoss:
+    """The cross-entropy of the true classes (N,): the attack on the classifier."""
+    return lambda images, _: cross_entropy(net(images), labels)
+
+
 @torch.no_grad()
-def _score(net: nn.Module, score_fns: Mapping[str, ScoreFn], images: Mapping[State, Tensor]) -> Columns:
+def _score(net: nn.Module, fitted: Mapping[str, Fitted], images: Tensor, crafted: Mapping[str, Tensor]) -> Columns:
     """`detector/state` -> scores of a batch, and the classes that the net gives its clean images."""
-    columns: Columns = {"class": net(images["clean"]).argmax(1).cpu().numpy()}
-    for detector, score in score_fns.items():
-        for state, x in images.items():
-            columns[f"{detector}/{state}"] = score(x).cpu().double().numpy()
+    columns: Columns = {"class": net(images).argmax(1).cpu().numpy()}
+    for name, detector in fitted.items():
+        columns[f"{name}/clean"] = detector(images).cpu().double().numpy()
+        columns[f"{name}/attacked"] = detector(crafted[detector.crafted]).cpu().double().numpy()
     return columns
+
+
+@torch.no_grad()
+def _misled(net: nn.Module, fitted: Mapping[str, Fitted], images: Tensor) -> Columns:
+    """The same of images that were attacked to be misclassified."""
+    scores = {f"{name}/misled": detector(images).cpu().double().numpy() for name, detector in fitted.items()}
+    return {"class misled": net(images).argmax(1).cpu().numpy(), **scores}
 
 
 def _in_order(batches: list[Columns], world: int) -> Columns:
@@ -141,9 +175,14 @@ def _in_order(batches: list[Columns], world: int) -> Columns:
 def _set_scores(name: str, detectors: list[str], columns: Columns, labels: Tensor | None) -> SetScores:
     scores: dict[str, dict[State, Scores]] = {}
     for detector in detectors:
-        clean, attacked = columns[f"{detector}/clean"], columns[f"{detector}/attacked"]
-        if not (np.isfinite(clean).all() and np.isfinite(attacked).all()):
+        found = {state: columns[f"{detector}/{state}"] for state in STATES if f"{detector}/{state}" in columns}
+        if not all(np.isfinite(values).all() for values in found.values()):
             raise UserError(f"{detector} gives scores on {name} that are not finite: has the training diverged?")
-        scores[detector] = {"clean": clean, "attacked": attacked}
-    correct = None if labels is None else float((columns["class"] == labels.numpy()).mean())
-    return SetScores(scores, correct)
+        scores[detector] = found
+
+    def share(column: str) -> float | None:
+        if labels is None or column not in columns:
+            return None
+        return float((columns[column] == labels.numpy()).mean())
+
+    return SetScores(scores, share("class"), share("class misled"))

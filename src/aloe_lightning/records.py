@@ -68,7 +68,9 @@ class Record(Cell):
         ood: the OOD test set; "" for a property of the classifier.
         num_id: in-distribution images behind the number.
         num_ood: OOD images behind the number.
-        metric: `fpr95`, `detection_error`, `auroc`, `aupr_in`, `aupr_out`, `tied_pairs` or `accuracy`.
+        metric: `fpr95`, `detection_error`, `auroc`, `aupr_in`, `aupr_out`, `tied_pairs`; `accuracy`, with side `id`
+            after the attack on the classifier; `one_minus_fpr95`: share of the images that this attack made which the
+            detector rejects at the threshold of 95 % TPR on clean in-distribution images (Table 2).
         value: a fraction.
     """
 
@@ -104,8 +106,13 @@ def records_of(evaluation: Evaluation, cell: Cell) -> list[Record]:
                 pair = id_scores[id_state], ood_set.scores[detector][ood_state]
                 for metric, value in {**ood_metrics(*pair), "tied_pairs": tied_pairs(*pair)}.items():
                     records.append(record(detector, side, ood, metric, value))
-    if evaluation.id.correct is not None:
-        records.append(record("", "none", "", "accuracy", evaluation.id.correct))
+        if "misled" in id_scores:
+            rejected = 1 - ood_metrics(id_scores["clean"], id_scores["misled"])["fpr95"]
+            records.append(record(detector, "id", "", "one_minus_fpr95", rejected))
+    accuracies: dict[Side, float | None] = {"none": evaluation.id.correct, "id": evaluation.id.robust}
+    for attacked, share in accuracies.items():
+        if share is not None:
+            records.append(record("", attacked, "", "accuracy", share))
     return records
 
 

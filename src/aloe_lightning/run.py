@@ -24,6 +24,7 @@ from aloe_lightning.build import (
 )
 from aloe_lightning.checkpoint import load_weights, save_weights
 from aloe_lightning.data import RobustOODData, process
+from aloe_lightning.detectors import FitData, write_fitted
 from aloe_lightning.evaluate import evaluate
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
@@ -52,7 +53,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     (folder / "records.jsonl").unlink(missing_ok=True)  # until this run has ended, its cell has no result
     seed_everything(config["seed"], workers=True, verbose=False)
     objective = build_objective(config, build_net(config))
-    data = build_data(config, objective.uses_outliers and config["checkpoint"] is None)
+    data = build_data(config, objective.uses_outliers)
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
     # All test sets are read before anything is trained: what is missing is better known now than hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
@@ -66,7 +67,15 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
         trained = time.monotonic()
         objective.net.to(trainer.strategy.root_device)
         evaluation = evaluate(
-            objective.net, detectors, id_set, ood_sets, attack, settings, seed=config["seed"], label=label
+            objective.net,
+            detectors,
+            id_set,
+            ood_sets,
+            attack,
+            settings,
+            seed=config["seed"],
+            label=label,
+            data=_fit_data(config, data) if any(detector.learns for detector in detectors.values()) else None,
         )
         ended = time.monotonic()
         records = records_of(evaluation, _cell(config, objective, attack.rounding, data))
@@ -76,11 +85,14 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
             )
             _keep_facts(config, folder, trainer, data, train_seconds=trained - started)
             write_scores(folder / "scores.npz", evaluation)
+            write_fitted(folder / "detectors", evaluation.fitted)
             write_records(folder / "records.jsonl", records)
             report = write_report(folder.parent, records[0])
             log_results(logger, records, report.files)
             for run in report.left_out:
-                log.info("%s: not in the table, made under another setting or version, or of other data: %s", label, run)
+                log.info(
+                    "%s: not in the table, made under another setting or version, or of other data: %s", label, run
+                )
     return records
 
 
@@ -101,6 +113,16 @@ def _train_or_load(
     fit(trainer, objective, data, resume=config["resume"])
     if process()[0] == 0:
         save_weights(folder / "weights.pt", objective.net, {"config": config})
+
+
+def _fit_data(config: dict[str, Any], data: RobustOODData) -> FitData:
+    return FitData(
+        inliers=data.train_images,
+        outliers=data.outlier_images,
+        num_classes=config["net"]["num_classes"],
+        seed=config["seed"],
+        batch_size=config["evaluation"]["batch_size"],
+    )
 
 
 def _cell(config: dict[str, Any], objective: Objective, rounding: str, data: RobustOODData) -> Cell:

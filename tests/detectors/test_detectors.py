@@ -1,7 +1,10 @@
 import pytest
 import torch
 
-from aloe_lightning.detectors import MSP, ODIN, max_softmax
+from aloe_lightning.data import ImageSet
+from aloe_lightning.detectors import MSP, ODIN, Energy, FitData, MaxLogit, max_softmax
+from aloe_lightning.detectors.odin import ETAS, TEMPERATURES, random_noise
+from aloe_lightning.metrics import fpr_at_tpr
 
 
 @pytest.mark.parametrize("detector", [MSP(), ODIN()])
@@ -64,3 +67,66 @@ def test_scoring_leaves_the_net_as_it_was(small_net, images):
     ODIN().fit(small_net)(images)
     assert all(p.requires_grad and p.grad is None for p in small_net.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in small_net.state_dict().items())
+
+
+# --- of logits ---
+
+
+def test_energy_is_the_logarithm_of_the_sum_of_exponentials(small_net, images):
+    with torch.no_grad():
+        logits = small_net(images).double()
+        for temperature in (1.0, 7.0):
+            expected = temperature * torch.log(torch.exp(logits / temperature).sum(1))
+            torch.testing.assert_close(Energy(temperature=temperature).fit(small_net)(images), expected)
+
+
+def test_max_logit_is_the_largest(small_net, images):
+    with torch.no_grad():
+        expected = [max(row) for row in small_net(images).double().tolist()]
+        assert MaxLogit().fit(small_net)(images).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("detector", [Energy(), MaxLogit()])
+def test_scores_of_logits_are_higher_for_more_in_distribution(golden_net, golden_images, detector):
+    score = detector.fit(golden_net)
+    with torch.no_grad():
+        assert score(golden_images["id"]).mean() > score(golden_images["ood"]).mean()
+
+
+# --- ODIN chosen on noise ---
+
+
+def test_noise_is_half_gaussian_and_half_uniform():
+    noise = random_noise(400, seed=0)
+    assert noise.shape == (400, 3, 32, 32)
+    assert (noise.min(), noise.max()) == (0, 1)
+    gaussian, uniform = noise[:200], noise[200:]
+    assert (gaussian == 0).float().mean() == pytest.approx(0.3085, abs=0.005)  # P(N(0.5, 1) < 0)
+    assert uniform.mean() == pytest.approx(0.5, abs=0.003)
+    assert uniform.var() == pytest.approx(1 / 12, abs=0.002)
+    assert torch.equal(noise, random_noise(400, seed=0))
+    assert not torch.equal(noise, random_noise(400, seed=1))
+
+
+def test_odin_chooses_the_pair_that_a_slow_search_finds(small_net):
+    inliers = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    nothing = ImageSet(inliers[:0])
+    data = FitData(inliers=ImageSet(inliers, torch.zeros(40, dtype=torch.int64)), outliers=nothing, num_classes=10)
+    fitted = ODIN(temperature=None, eta=None, noise=30).fit(small_net, data)
+    inside, outside = data.sample(data.inliers, 30, "odin"), random_noise(30, data.seed)
+    found = {}
+    with torch.no_grad():
+        for temperature in TEMPERATURES:
+            for eta in ETAS:
+                score = ODIN(temperature=temperature, eta=eta).fit(small_net)
+                found[temperature, eta] = fpr_at_tpr(score(inside), score(outside))
+    assert found[fitted.settings["temperature"], fitted.settings["eta"]] == min(found.values())
+
+
+def test_half_a_choice_keeps_the_other_half(small_net):
+    inliers = ImageSet(torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8), torch.zeros(30, dtype=torch.int64))
+    data = FitData(inliers=inliers, outliers=inliers, num_classes=10)
+    assert ODIN(temperature=100, eta=None, noise=20).fit(small_net, data).settings["temperature"] == 100
+    assert ODIN(temperature=None, eta=0.002, noise=20).fit(small_net, data).settings["eta"] == 0.002
+    with pytest.raises(ValueError, match="wants training images"):
+        ODIN(eta=None).fit(small_net)

@@ -174,3 +174,28 @@ def test_only_runs_of_the_same_pixels_stand_in_one_table(tmp_path, other, togeth
         write_scores(tmp_path / name / "scores.npz", evaluation(0))
     report = write_report(tmp_path, cell)
     assert report.left_out == ([] if together else [tmp_path / "second"])
+
+
+def test_tables_2_and_4_stand_in_the_csv_and_under_the_markdown():
+    rng = np.random.default_rng(0)
+    found = []
+    for objective, robust in (("original", 0.25), ("aloe", 0.75)):
+        scores = {d: {s: rng.random(50) for s in ("clean", "attacked", "misled")} for d in ("msp", "odin", "energy")}
+        ood = {d: {s: rng.random(30) for s in ("clean", "attacked")} for d in scores}
+        evaluated = Evaluation(SetScores(scores, 0.9, robust), {"a": SetScores(ood, None)})
+        found += records_of(evaluated, replace(CELL, objective=objective))
+    rows = tidy_rows(found)
+    assert {(r.method, r.epsilon): r.value for r in rows if r.table == "table4"} == pytest.approx(
+        {("Original", 0): 90, ("Original", 1): 25, ("ALOE", 0): 90, ("ALOE", 1): 75}
+    )
+    rejected = {r.method: r.value for r in rows if r.table == "table2"}
+    assert list(rejected) == ["MSP", "ODIN", "ALOE", "ALOE+ODIN", "ALOE+Energy", "Energy"], (
+        "further detectors come last"
+    )
+    expected = next(
+        100 * r.value for r in found if (r.objective, r.detector, r.metric) == ("aloe", "odin", "one_minus_fpr95")
+    )
+    assert rejected["ALOE+ODIN"] == pytest.approx(expected)
+    text = markdown(rows, "A caption.")
+    assert "Accuracy under PGD on the classifier, ε = 1/255: Original 25.00, ALOE 75.00." in text
+    assert f"ALOE+ODIN {expected:.2f}" in text.split("rejected as OOD")[1]

@@ -1,5 +1,6 @@
-"""Algorithm 1 of the paper: the attack on detectors that read the softmax."""
+"""The attacks on detectors: Algorithm 1 of the paper, on those that read the softmax, or any other loss."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,11 +11,22 @@ from aloe_lightning.attacks.modes import attackable
 from aloe_lightning.losses import entropy, uniform_cross_entropy
 
 Membership = Literal["id", "ood"]
+AttackLoss = Callable[[Tensor, Membership], Tensor]
+"""Images (N, 3, H, W) and what they are -> (N,), maximised by the attack."""
+
+
+def confidence_loss(net: nn.Module) -> AttackLoss:
+    """Algorithm 1's: in-distribution images lose their cross-entropy to uniform, OOD images their entropy."""
+
+    def loss(images: Tensor, membership: Membership) -> Tensor:
+        return -(uniform_cross_entropy if membership == "id" else entropy)(net(images))
+
+    return loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidenceAttack:
-    """Algorithm 1: pushes in-distribution images to a uniform softmax and OOD images to a confident one.
+    """Projected gradient ascent that makes in-distribution images look OOD and OOD images look in-distribution.
 
     Attributes:
         epsilon: radius of the Linf ball, in 1/255 pixel steps.
@@ -32,23 +44,31 @@ class ConfidenceAttack:
     rounding: Rounding = "none"
     name: str = "paper"
 
-    def __call__(self, net: nn.Module, images: Tensor, membership: Membership, start: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        net: nn.Module,
+        images: Tensor,
+        membership: Membership,
+        start: Tensor | None = None,
+        loss: AttackLoss | None = None,
+    ) -> Tensor:
         """Attack images of one membership.
 
         Args:
-            net: images -> logits; attacked in eval mode and left as it was.
+            net: attacked in eval mode and left as it was.
             images: (N, 3, H, W) in [0, 1].
-            membership: `id` minimises the cross-entropy to uniform, `ood` minimises the entropy.
+            membership: what the images are.
             start: noise in [-1, 1] of the images' shape that replaces the random draw.
+            loss: what is maximised; Algorithm 1's by default, on logits of the net.
 
         Returns:
             Perturbed images of the same shape.
         """
-        loss = uniform_cross_entropy if membership == "id" else entropy
+        maximised = confidence_loss(net) if loss is None else loss
         with attackable(net):
             return pgd_linf(
                 images,
-                lambda x: -loss(net(x)),
+                lambda x: maximised(x, membership),
                 eps=self.epsilon / 255,
                 step_size=self.step_size / 255,
                 steps=self.steps,

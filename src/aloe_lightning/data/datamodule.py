@@ -58,11 +58,12 @@ class RobustOODData(LightningDataModule):
 
     Args:
         inliers: the in-distribution data.
-        outliers: the auxiliary outliers, or None for an objective that has no use for them. Those that are also among
-            the inliers or in an OOD test set are never trained on.
+        outliers: the auxiliary outliers, if there are any. Those that are also among the inliers or in an OOD test set
+            are never trained on.
         ood: OOD test sets by name.
         batch: batch sizes.
         seed: of the order of the images.
+        uses_outliers: put outliers into the training batches.
         perceptual_distance: leave out outliers that only look like such an image, too: see `find_duplicates`.
         num_workers: processes that gather batches; 0 is fastest for data in memory.
     """
@@ -75,12 +76,14 @@ class RobustOODData(LightningDataModule):
         *,
         batch: BatchSizes,
         seed: int,
+        uses_outliers: bool = True,
         perceptual_distance: int | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         self.inliers, self.outliers, self.ood = inliers, outliers, dict(ood)
         self.batch, self.seed, self.num_workers = batch, seed, num_workers
+        self.uses_outliers = uses_outliers and outliers is not None
         self.perceptual_distance = perceptual_distance
         self.duplicates: Duplicates | None = None
         self._training: TrainingImages | None = None
@@ -89,17 +92,7 @@ class RobustOODData(LightningDataModule):
         """Read the training data once."""
         if stage != "fit" or self._training is not None:
             return
-        inliers = self.inliers.train_set()
-        if len(inliers) == 0:
-            raise UserError(f"{self.inliers.name} has no training images")
-        outliers = None
-        if self.outliers is not None:
-            apart = {"training": inliers, self.inliers.split: self._test, **self.inliers.also_apart()}
-            others = {**{f"{self.inliers.name} ({part})": images for part, images in apart.items()}, **self._ood}
-            outliers, self.duplicates = without_duplicates(self.outliers.load(), others, self.perceptual_distance)
-            if len(outliers) == 0:
-                raise UserError(f"no outlier is left: all are also elsewhere: {self.duplicates}")
-        self._training = TrainingImages(inliers, outliers)
+        self._training = TrainingImages(self.train_images, self.outlier_images if self.uses_outliers else None)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of uint8 images in the order of `EpochPlan`."""
@@ -162,6 +155,26 @@ class RobustOODData(LightningDataModule):
         mine = hashes_of(self._test)
         counts = {name: int(np.isin(mine, hashes_of(images)).sum()) for name, images in elsewhere.items()}
         return {name: count for name, count in counts.items() if count}
+
+    @cached_property
+    def train_images(self) -> ImageSource:
+        """The in-distribution training images with labels, not augmented."""
+        inliers = self.inliers.train_set()
+        if len(inliers) == 0:
+            raise UserError(f"{self.inliers.name} has no training images")
+        return inliers
+
+    @cached_property
+    def outlier_images(self) -> ImageSource:
+        """The outliers, without those that are also elsewhere."""
+        if self.outliers is None:
+            raise UserError("no outliers are given, and something wants to learn from them: choose outliers=")
+        apart = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.also_apart()}
+        others = {**{f"{self.inliers.name} ({part})": images for part, images in apart.items()}, **self._ood}
+        outliers, self.duplicates = without_duplicates(self.outliers.load(), others, self.perceptual_distance)
+        if len(outliers) == 0:
+            raise UserError(f"no outlier is left: all are also elsewhere: {self.duplicates}")
+        return outliers
 
     @cached_property
     def _test(self) -> ImageSet:

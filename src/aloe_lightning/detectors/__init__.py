@@ -1,7 +1,24 @@
 """Detectors: settings with a `fit(net)` that returns images -> scores, higher = more in-distribution."""
 
-from aloe_lightning.detectors.detector import Detector, ScoreFn
+from aloe_lightning.detectors.detector import Detector, FitData, Fitted, ScoreFn
+from aloe_lightning.detectors.energy import Energy
+from aloe_lightning.detectors.keep import read_mahalanobis, write_fitted
+from aloe_lightning.detectors.mahalanobis import Mahalanobis
+from aloe_lightning.detectors.max_logit import MaxLogit
 from aloe_lightning.detectors.msp import MSP, max_softmax
 from aloe_lightning.detectors.odin import ODIN
 
-__all__ = ["MSP", "ODIN", "Detector", "ScoreFn", "max_softmax"]
+__all__ = [
+    "MSP",
+    "ODIN",
+    "Detector",
+    "Energy",
+    "FitData",
+    "Fitted",
+    "Mahalanobis",
+    "MaxLogit",
+    "ScoreFn",
+    "max_softmax",
+    "read_mahalanobis",
+    "write_fitted",
+]

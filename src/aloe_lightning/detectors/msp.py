@@ -1,10 +1,11 @@
 """Maximum softmax probability (Hendrycks and Gimpel, arXiv:1610.02136)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from aloe_lightning.detectors.detector import ScoreFn
+from aloe_lightning.detectors.detector import FitData, Fitted, of_softmax
 
 
 def max_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -25,7 +26,8 @@ class MSP:
     """S(x) = max_i F_i(x) (eq. 5)."""
 
     name: str = "msp"
+    learns: ClassVar[bool] = False
 
-    def fit(self, net: nn.Module) -> ScoreFn:
+    def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Nothing to fit: images -> max softmax probability of the net."""
-        return lambda images: max_softmax(net(images))
+        return of_softmax(net, lambda images: max_softmax(net(images)))

@@ -12,7 +12,14 @@ OUTLIER_TITLES = {
     "tiny_images": "80 Million Tiny Images (withdrawn by its creators in 2020 for its offensive content)",
     "imagenet32": "ImageNet 32x32",
 }
-DETECTOR_TITLES = {"msp": "MSP", "odin": "ODIN", "mahalanobis": "Mahalanobis"}
+DETECTOR_TITLES = {
+    "msp": "MSP",
+    "odin": "ODIN",
+    "odin_tuned": "ODIN (tuned)",
+    "mahalanobis": "Mahalanobis",
+    "energy": "Energy",
+    "max_logit": "MaxLogit",
+}
 
 
 def method_of(record: Record) -> str:
@@ -40,9 +47,16 @@ def _other_budget(record: Record) -> str:
 
 
 def row_order(method: str) -> tuple[int, str] | None:
-    """Place of a method among the rows of a table; None for a combination that the paper's tables do not have."""
+    """Place of a method among the rows of a table; None for a combination that the paper's tables do not have.
+
+    Further detectors and somebody's own objectives come last.
+    """
     name = method.split(" (")[0]
-    return (PAPER_METHODS.index(name), method) if name in PAPER_METHODS else None
+    if name in PAPER_METHODS:
+        return PAPER_METHODS.index(name), method
+    objective, _, detector = name.rpartition("+")
+    known = detector in PAPER_METHODS and objective in OBJECTIVE_TITLES.values()
+    return None if known else (len(PAPER_METHODS), method)
 
 
 def objective_order(objective: str) -> tuple[int, str]:

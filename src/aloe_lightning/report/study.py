@@ -69,11 +69,12 @@ def caption(records: list[Record]) -> str:
     sets = {r.ood: r.num_ood for r in records if r.ood}
     outliers = next((r.outliers for r in records if r.outliers), "none")
     title = OUTLIER_TITLES.get(outliers, outliers)
+    second = " (Mahalanobis: Algorithm 2)" if any(r.detector == "mahalanobis" for r in records) else ""
     seeds = sorted({r.seed for r in records})
     return (
         f"Net {first.net}, outliers {title}; {first.num_id} in-distribution {first.split} images, OOD test sets "
         + ", ".join(f"{name} ({count})" for name, count in sets.items())
-        + f"; attacked on both sides by Algorithm 1 ({first.regime} regime, rounding {first.rounding}); "
+        + f"; attacked on both sides by Algorithm 1{second} ({first.regime} regime, rounding {first.rounding}); "
         f"means over the OOD sets in percent; seed {', '.join(map(str, seeds))}. FPR95 at the threshold whose ID true "
         "positive rate is nearest to 95 %; ties count one half in AUROC."
     )

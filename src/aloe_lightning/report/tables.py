@@ -29,8 +29,9 @@ class Row:
 def tidy_rows(records: Sequence[Record]) -> list[Row]:
     """Means over the OOD sets (and over seeds), as the paper tabulates them.
 
-    `table1` holds the clean numbers and those at the smallest epsilon, `table3` those at every other epsilon, `table4`
-    the classification accuracy. Clean numbers come from the nets of the smallest epsilon.
+    `table1` holds the clean numbers and those at the smallest epsilon, `table3` those at every other epsilon; `table2`
+    the share of images attacked to be misclassified that a method rejects, `table4` the accuracy, clean and so
+    attacked, both at the smallest epsilon. Clean numbers come from the nets of the smallest epsilon.
     """
     rows: list[Row] = []
     for dataset in sorted({r.dataset for r in records}):
@@ -46,10 +47,16 @@ def tidy_rows(records: Sequence[Record]) -> list[Row]:
                 for (method, metric), value in _means(chosen, lambda r: (method_of(r), r.metric)).items():
                     if row_order(method) and metric in TABLE_METRICS:
                         rows.append(Row(f"table{1 if index == 0 else 3}", title, method, shown, metric, 100 * value))
-        accuracy = [r for r in mine if r.metric == "accuracy" and r.eval_epsilon == epsilons[0]]
-        for (objective,), value in _means(accuracy, lambda r: (objective_of(r),)).items():
-            rows.append(Row("table4", title, objective, 0, "accuracy", 100 * value))
-    metrics = [*TABLE_METRICS, "accuracy"]
+        smallest = [r for r in mine if r.eval_epsilon == epsilons[0]]
+        rejected = [r for r in smallest if r.metric == "one_minus_fpr95" and epsilons[0] > 0]
+        for (method,), value in _means(rejected, lambda r: (method_of(r),)).items():
+            if row_order(method):
+                rows.append(Row("table2", title, method, epsilons[0], "one_minus_fpr95", 100 * value))
+        for shown in sorted({0.0, epsilons[0]}):
+            accuracy = [r for r in smallest if r.metric == "accuracy" and (r.side == "id") == (shown > 0)]
+            for (objective,), value in _means(accuracy, lambda r: (objective_of(r),)).items():
+                rows.append(Row("table4", title, objective, shown, "accuracy", 100 * value))
+    metrics = [*TABLE_METRICS, "one_minus_fpr95", "accuracy"]
 
     def order(row: Row) -> tuple[object, ...]:
         place = objective_order(row.method) if row.table == "table4" else row_order(row.method)
@@ -126,6 +133,23 @@ def markdown(rows: Sequence[Row], caption: str) -> str:
             "|:--" + "|--:" * (len(header) - 1) + "|",
         ]
         lines += ["| " + " | ".join(line) + " |" for line in body]
-        accuracy = [f"{r.method} {r.value:.2f}" for r in rows if r.dataset == dataset and r.table == "table4"]
-        parts.append("\n".join([*lines, "", f"Clean accuracy: {', '.join(accuracy)}."]))
+        parts.append("\n".join([*lines, "", *classifier_lines([r for r in rows if r.dataset == dataset])]))
     return "\n\n".join(parts) + "\n"
+
+
+def classifier_lines(rows: Sequence[Row]) -> list[str]:
+    """Tables 4 and 2 of one data set in a sentence each."""
+    clean = {r.method: r.value for r in rows if r.table == "table4" and r.epsilon == 0}
+    robust = {r.method: r.value for r in rows if r.table == "table4" and r.epsilon > 0}
+    lines = [f"Clean accuracy: {_listed(clean)}."]
+    attacked = [r for r in rows if r.table == "table2"]
+    if attacked:
+        epsilon = f"ε = {attacked[0].epsilon:g}/255"
+        rejected = {r.method: r.value for r in attacked}
+        lines += ["", f"Accuracy under PGD on the classifier, {epsilon}: {_listed(robust)}."]
+        lines += ["", f"Images of that attack rejected as OOD (1 - FPR at 95 % TPR): {_listed(rejected)}."]
+    return lines
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in values.items())

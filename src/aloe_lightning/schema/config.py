@@ -60,8 +60,19 @@ class MSPNode(Target):  # noqa: D101
 
 
 class ODINNode(MSPNode):  # noqa: D101
+    temperature: Annotated[float, Field(gt=0)] | None
+    eta: Annotated[float, Field(ge=0)] | None
+    noise: Positive
+
+
+class EnergyNode(MSPNode):  # noqa: D101
     temperature: Annotated[float, Field(gt=0)]
-    eta: Annotated[float, Field(ge=0)]
+
+
+class MahalanobisNode(MSPNode):  # noqa: D101
+    eta: Annotated[float, Field(ge=0)] | None
+    images: Positive
+    arithmetic: Literal["float64", "float32"]
 
 
 class OptimNode(Target):  # noqa: D101
@@ -75,7 +86,13 @@ class OptimNode(Target):  # noqa: D101
 
 NETS = {"nets__DenseNet": DenseNetNode, "nets__SmallNet": SmallNetNode}
 OBJECTIVES = {f"objectives__{name}": ObjectiveNode for name in ("Original", "OE", "ADV", "AOE", "ALOE")}
-DETECTORS = {"detectors__MSP": MSPNode, "detectors__ODIN": ODINNode}
+DETECTORS = {
+    "detectors__MSP": MSPNode,
+    "detectors__ODIN": ODINNode,
+    "detectors__Energy": EnergyNode,
+    "detectors__MaxLogit": MSPNode,
+    "detectors__Mahalanobis": MahalanobisNode,
+}
 TARGETS = {**DATA, **OUTLIERS, **OOD, **NETS, **OBJECTIVES, **DETECTORS} | {
     "objectives__InnerMaximisation": InnerNode,
     "attacks__ConfidenceAttack": ConfidenceAttackNode,
@@ -98,6 +115,7 @@ class EvaluationNode(Node):  # noqa: D101
     max_id: Positive | None
     max_ood: Positive | None
     bf16: bool
+    classifier: bool
 
 
 class DuplicatesNode(Node):  # noqa: D101

@@ -1,0 +1,206 @@
+"""Mahalanobis and Algorithm 2 against the authors' outputs, scikit-learn and slow loops."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.covariance import EmpiricalCovariance
+
+from aloe_lightning.attacks import ConfidenceAttack
+from aloe_lightning.data import ImageSet
+from aloe_lightning.detectors import FitData, Mahalanobis, read_mahalanobis, write_fitted
+from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
+from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, bound, regression
+from aloe_lightning.errors import UserError
+
+LAYERS = range(4)
+
+
+def pixels(array):
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.fixture(scope="module")
+def fit_features(golden_net, reference):
+    """Features of the 600 images that the authors' Gaussians were fitted on, and their labels."""
+    with torch.no_grad():
+        parts = [golden_net.features(batch) for batch in pixels(reference["fit_images"]).split(50)]
+    return [torch.cat(layer) for layer in zip(*parts, strict=True)], torch.from_numpy(reference["fit_labels"])
+
+
+def in_parts(features, labels, size=70):
+    for start in range(0, len(labels), size):
+        yield [layer[start : start + size] for layer in features], labels[start : start + size]
+
+
+@pytest.fixture(scope="module")
+def authors(golden_net, reference):
+    """The authors' Gaussians, in their arithmetic."""
+    return LayerScores(
+        golden_net,
+        [
+            Gaussians(torch.from_numpy(reference[f"maha_mean_{k}"]), torch.from_numpy(reference[f"maha_precision_{k}"]))
+            for k in LAYERS
+        ],
+    )
+
+
+# --- against the authors ---
+
+
+def test_means_and_precisions_in_the_authors_arithmetic_are_theirs(fit_features, reference):
+    found = fit_gaussians(in_parts(*fit_features), 10, "float32")
+    for k, gaussian in enumerate(found):
+        np.testing.assert_allclose(gaussian.means, reference[f"maha_mean_{k}"], atol=1e-6)
+        theirs = reference[f"maha_precision_{k}"].astype(np.float64)
+        apart = np.linalg.norm(gaussian.precision.numpy() - theirs) / np.linalg.norm(theirs)
+        assert apart < 1e-3, f"layer {k}"
+
+
+@pytest.mark.parametrize("side", ["id", "ood"])
+def test_layer_scores_are_the_authors(authors, golden_images, reference, side):
+    with torch.no_grad():
+        scores = authors.clean(golden_images[side]).numpy()
+    np.testing.assert_allclose(scores, reference[f"{side}_maha_layer_scores_eta0.0"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("side", ["id", "ood"])
+def test_layer_scores_after_the_input_step_are_the_authors(authors, golden_images, reference, side):
+    directions = authors.directions(golden_images[side])
+    with torch.no_grad():
+        scores = authors.stepped(golden_images[side], directions, 0.001).numpy()
+    theirs = reference[f"{side}_maha_layer_scores_eta0.001"]
+    apart = np.abs(scores / theirs - 1)
+    # The first layer's precision is nearly singular: a rounding error turns a few signs of its step.
+    assert (np.median(apart, axis=0) < 1e-4).all()
+    assert (np.mean(apart < 1e-3, axis=0) >= [0.7, 0.97, 1, 1]).all()
+
+
+@pytest.mark.parametrize("side", ["id", "ood"])
+def test_algorithm_2_is_as_strong_as_the_authors(authors, golden_images, reference, side):
+    weights, bias = torch.from_numpy(-reference["maha_w"]), -float(reference["maha_b"])  # theirs are of P(out)
+    attack = ConfidenceAttack(epsilon=1, rounding="truncate", random_start=False)
+    loss = algorithm_2(authors, weights, bias)
+    attacked = attack(authors.net, golden_images[side], side, loss=loss)
+    delta = ((attacked - golden_images[side]) * 255).round().to(torch.int8).numpy()
+    assert (delta == reference[f"{side}_maha_eps1_delta255"]).mean() >= 0.8
+    with torch.no_grad():
+        ours = bound(authors, weights, bias, 0.0, {})(attacked).numpy()
+    theirs = -(reference[f"{side}_maha_eps1_layer_scores_eta0.0"] @ reference["maha_w"] + reference["maha_b"])
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.99
+    weaker = ours.mean() - theirs.mean() if side == "id" else theirs.mean() - ours.mean()
+    assert weaker < 0.01
+
+
+# --- against closed forms ---
+
+
+def random_features(count=300, size=6, classes=3):
+    draws = np.random.default_rng(0)
+    mixing = draws.normal(size=(size, size))
+    labels = np.arange(count) % classes
+    features = draws.normal(size=(count, size)) @ mixing + 50 * draws.normal(size=(classes, size))[labels]
+    return torch.from_numpy(features), torch.from_numpy(labels)
+
+
+def test_means_and_precision_are_scikit_learns():
+    features, labels = random_features()
+    (found,) = fit_gaussians(in_parts([features], labels, 37), 3)
+    means = np.stack([features[labels == label].numpy().mean(0) for label in range(3)])
+    np.testing.assert_allclose(found.means, means, rtol=1e-10)
+    theirs = EmpiricalCovariance(assume_centered=True).fit(features.numpy() - means[labels]).precision_
+    np.testing.assert_allclose(found.precision, theirs, rtol=1e-7, atol=1e-10)
+    assert found.ridge == 0
+
+
+def test_the_score_is_half_the_least_squared_distance():
+    features, labels = random_features()
+    (found,) = fit_gaussians(in_parts([features], labels), 3)
+    for vector, score in zip(features[:20].numpy(), found.score(features[:20]).tolist(), strict=True):
+        apart = [vector - mean for mean in found.means.numpy()]
+        assert score == pytest.approx(-0.5 * min(a @ found.precision.numpy() @ a for a in apart), rel=1e-9)
+
+
+def test_a_dead_feature_gets_a_ridge_and_the_fit_says_so():
+    features, labels = random_features()
+    features[:, 2] = 7.0
+    (found,) = fit_gaussians(in_parts([features], labels), 3)
+    assert found.ridge > 0
+    assert torch.isfinite(found.precision).all()
+    assert torch.linalg.eigvalsh(found.precision).min() > 0
+
+
+def test_a_class_without_samples_is_told():
+    features, labels = random_features()
+    with pytest.raises(ValueError, match=r"\[3\]"):
+        fit_gaussians(in_parts([features], labels), 4)
+
+
+def test_the_regression_recovers_the_log_odds_of_two_gaussians():
+    """For N(mu, I) against N(-mu, I) with equal priors the log-odds are 2 mu'x."""
+    draws = np.random.default_rng(0)
+    mu, target = np.array([0.3, -0.5, 0.0, 0.8]), np.repeat([1, 0], 20_000)
+    scores = draws.normal(size=(40_000, 4)) + np.where(target[:, None] == 1, mu, -mu)
+    weights, bias = regression(1000 * scores - 500, target)
+    np.testing.assert_allclose(1000 * weights, 2 * mu, atol=0.06)
+    assert bias - 500 * weights.sum() == pytest.approx(0, abs=0.06)
+
+
+# --- as a detector ---
+
+
+@pytest.fixture
+def learnt(small_net):
+    """A net, and data to fit on: bright inliers of ten classes, dark outliers."""
+    draws = torch.Generator().manual_seed(0)
+    inliers = torch.randint(100, 256, (200, 3, 32, 32), generator=draws, dtype=torch.uint8)
+    outliers = torch.randint(0, 100, (120, 3, 32, 32), generator=draws, dtype=torch.uint8)
+    data = FitData(
+        inliers=ImageSet(inliers, torch.arange(200) % 10), outliers=ImageSet(outliers), num_classes=10, batch_size=64
+    )
+    return small_net, data, inliers.float() / 255, outliers.float() / 255
+
+
+def test_the_fitted_detector_tells_inliers_from_outliers_and_is_attacked_by_algorithm_2(learnt):
+    net, data, inside, outside = learnt
+    fitted = Mahalanobis(eta=0.001, images=100).fit(net, data)
+    with torch.no_grad():
+        clean = fitted(inside), fitted(outside)
+    assert clean[0].min() > clean[1].max(), "higher = more in-distribution"
+    assert clean[0].dtype == torch.float64
+    assert fitted.crafted == "mahalanobis"
+    plain = Mahalanobis(eta=0.0, images=100).fit(net, data)
+    attack = ConfidenceAttack(epsilon=8, steps=4)
+    with torch.no_grad():
+        for side, images, sign in (("id", inside, 1), ("ood", outside, -1)):
+            attacked = attack(net, images, side, loss=plain.loss)
+            assert (sign * (plain(images) - plain(attacked))).mean() > 0
+
+
+def test_the_step_is_chosen_by_the_least_fpr_of_21(learnt):
+    net, data, _, _ = learnt
+    fitted = Mahalanobis(images=60).fit(net, data)
+    assert fitted.settings["eta"] == 0, "already apart without a step: of equal ones the first"
+
+
+def test_a_fit_is_a_function_of_the_seed(learnt):
+    net, data, inside, _ = learnt
+    first, again = (Mahalanobis(eta=0.0, images=50).fit(net, data) for _ in range(2))
+    with torch.no_grad():
+        assert torch.equal(first(inside), again(inside))
+
+
+def test_what_was_learnt_is_kept_and_read_without_pickle(learnt, tmp_path):
+    net, data, inside, _ = learnt
+    fitted = Mahalanobis(eta=0.001, images=50).fit(net, data)
+    write_fitted(tmp_path / "detectors", {"mahalanobis": fitted})
+    file = tmp_path / "detectors" / "mahalanobis.safetensors"
+    with torch.no_grad():
+        assert torch.equal(read_mahalanobis(file, net)(inside), fitted(inside))
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError, match=str(file)):
+        read_mahalanobis(file, net)
+
+
+def test_without_data_it_does_not_fit(small_net):
+    with pytest.raises(ValueError, match="learns from training images"):
+        Mahalanobis().fit(small_net)
