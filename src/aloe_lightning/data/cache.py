@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pooch
-
 from aloe_lightning.atomic import alone, replacing
 from aloe_lightning.errors import UserError
 
 
 def cache_folder() -> Path:
     """`$ALOE_CACHE`, else the user's cache folder as the operating system has it."""
+    import pooch
+
     return Path(os.environ.get("ALOE_CACHE") or pooch.os_cache("aloe_lightning")).expanduser().absolute()
 
 
