@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -474,3 +475,15 @@ def test_a_home_folder_in_a_value_is_expanded_for_hydras_grammar_has_none(monkey
     assert normalised(["+ood.mine=~/pictures", "data.train=a~/b", "-m"]) == [
         *("-m", "+ood.mine=/home/she/pictures", "data.train=a~/b")
     ]
+
+
+def test_an_interrupted_training_ends_with_130_and_a_word(call, monkeypatch):
+    def interrupt(self, batch, index):
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("aloe_lightning.objectives.Original.training_step", interrupt)
+    answer = call(*TINY)
+    assert answer.code == 130
+    assert answer.err.splitlines()[-1] == "aloe_lightning: interrupted"
+    assert signal.getsignal(signal.SIGINT) is handler, "Lightning ignores the signal for good"

@@ -1,6 +1,7 @@
 """Fit one objective with Lightning: trainer, checkpoints, and progress that a person can read."""
 
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -105,4 +106,14 @@ def fit(trainer: Trainer, objective: Objective, data: RobustOODData, *, resume: 
         log.info("resuming after step %d", step)
     else:
         log.info("nothing to resume from in %s: training from the beginning", last.parent)
-    trainer.fit(objective, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(objective, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    except SystemExit as end:
+        # What Lightning makes of Ctrl-C, which it ignores from then on.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from end
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
