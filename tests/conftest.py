@@ -1,11 +1,14 @@
 """Fixtures: golden outputs of the authors' code, and a net small enough for properties."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
+from aloe_lightning.app import main
 from aloe_lightning.nets import DenseNet, SmallNet
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -48,6 +51,22 @@ def golden_net(shared):
         net = DenseNet(10, mean=arrays["__mean__"].tolist(), std=arrays["__std__"].tolist())
         net.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files if not key.startswith("__")})
     return net.eval()
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
+
+    def run(*arguments):
+        GlobalHydra.instance().clear()
+        main(list(arguments))
+        return tmp_path / "outputs"
+
+    yield run
+    GlobalHydra.instance().clear()
 
 
 @pytest.fixture

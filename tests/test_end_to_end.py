@@ -8,9 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
-from aloe_lightning.app import main
 from aloe_lightning.records import read_records
 
 TINY = (
@@ -27,21 +25,6 @@ TINY = (
     "ood=[demo]",
     "evaluation.max_ood=10",
 )
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Run the command line in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
-
-    def run(*arguments):
-        GlobalHydra.instance().clear()
-        main(list(arguments))
-        return tmp_path / "outputs"
-
-    return run
 
 
 def weights(path):

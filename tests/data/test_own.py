@@ -4,15 +4,12 @@ import json
 import os
 import re
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from aloe_lightning.app import main
 from aloe_lightning.build import with_statistics
 from aloe_lightning.data import LabelledArrays, LabelledFolder
 from aloe_lightning.errors import UserError
@@ -383,22 +380,6 @@ def test_a_config_of_other_data_is_left_alone_and_nothing_is_read():
 
 
 # --- through the command line ---
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path):
-    """Run the command line in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
-
-    def run(*arguments):
-        GlobalHydra.instance().clear()
-        main(list(arguments))
-        return tmp_path / "outputs"
-
-    yield run
-    GlobalHydra.instance().clear()
 
 
 def big(folder, count, seed):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aloe_lightning.data.gtsrb import GTSRB
     from aloe_lightning.data.ood import CIFAROOD, ISUN, SVHN, LSUNCrop, LSUNResize, Places365, Textures
     from aloe_lightning.data.outliers import ImageNet32, RandomImages300K, TinyImages
-    from aloe_lightning.data.own import LabelledArrays, LabelledFolder, OwnData, Statistics
+    from aloe_lightning.data.own import LabelledArrays, LabelledFolder, OwnData
     from aloe_lightning.data.source import ImageSet, ImageSource, MappedImages
 
 _HOME = {
@@ -27,7 +27,7 @@ _HOME = {
     "gtsrb": ("GTSRB",),
     "ood": ("CIFAROOD", "ISUN", "SVHN", "LSUNCrop", "LSUNResize", "Places365", "Textures"),
     "outliers": ("ImageNet32", "RandomImages300K", "TinyImages"),
-    "own": ("LabelledArrays", "LabelledFolder", "OwnData", "Statistics"),
+    "own": ("LabelledArrays", "LabelledFolder", "OwnData"),
     "source": ("ImageSet", "ImageSource", "MappedImages"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -59,7 +59,6 @@ __all__ = [
     "Places365",
     "RandomImages300K",
     "RobustOODData",
-    "Statistics",
     "Textures",
     "TinyImages",
     "process",

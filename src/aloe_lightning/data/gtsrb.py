@@ -110,7 +110,7 @@ class GTSRB(NamedSet):
         """A training batch, uint8 (B, 3, 32, 32); `online`: as many of each class stay as are originals offline."""
         if self.augment != "online":
             return images
-        kept = shares_kept(self.originals(), self.per_class, self.num_classes).to(images.device)[labels]
+        kept = self._shares_kept.to(images.device)[labels]
         stays = torch.rand(len(images), generator=draws, device=images.device) < kept
         return torch.where(stays.view(-1, 1, 1, 1), images, warp_signs(images, draws))
 
@@ -121,6 +121,10 @@ class GTSRB(NamedSet):
     def held_out(self) -> ImageSet:
         """The images of the tracks that are held out of training, with labels."""
         return self._split[1]
+
+    @cached_property
+    def _shares_kept(self) -> Tensor:
+        return shares_kept(self.originals(), self.per_class, self.num_classes)
 
     @cached_property
     def _udacity(self) -> bool:

@@ -91,10 +91,11 @@ class Mahalanobis:
         def features() -> Iterator[tuple[list[Tensor], Tensor]]:
             labels = data.inliers.labels
             assert labels is not None
+            device = next(net.parameters()).device
             with torch.no_grad():
                 for part in torch.split(torch.arange(len(data.inliers)), data.batch_size):
-                    (batch,) = in_batches(data.inliers.take(part), len(part), net)
-                    yield net.features(batch.float().div_(255)), labels[part]  # type: ignore[operator]
+                    batch = data.inliers.take(part).to(device).float().div_(255)
+                    yield net.features(batch), labels[part]  # type: ignore[operator]
 
         shown = track(features(), len(data.inliers), "fitting Gaussians", step=data.batch_size)
         try:

@@ -52,7 +52,8 @@ class ODIN:
             temperature, eta = self._choose(net, data)
 
         def score(images: Tensor) -> Tensor:
-            return max_softmax(net(images + eta * _step(net, images, temperature)), temperature)
+            stepped = images + eta * _step(net, images, temperature) if eta else images
+            return max_softmax(net(stepped), temperature)
 
         return of_softmax(net, score, temperature=temperature, eta=eta)
 
