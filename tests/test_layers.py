@@ -10,12 +10,12 @@ import aloe_lightning
 
 ROOT = Path(aloe_lightning.__file__).parent
 ORDER = [
-    *("errors", "atomic", "randomness", "progress", "schema", "config", "arguments"),
-    *("data", "nets", "losses", "attacks", "objectives", "metrics", "detectors", "evaluate", "records", "report"),
-    *("tracking", "checkpoint", "train", "build", "run", "app", "__main__"),
+    *("errors", "atomic", "randomness", "progress", "schema", "identity", "config", "arguments", "store", "records"),
+    *("data", "nets", "losses", "attacks", "objectives", "metrics", "detectors", "evaluate", "results", "report"),
+    *("tracking", "checkpoint", "train", "build", "run", "plan", "app", "__main__"),
 ]
 LIGHT = [
-    *("__init__", "errors", "atomic", "progress", "config", "arguments", "app"),
+    *("__init__", "errors", "atomic", "progress", "config", "arguments", "app", "identity", "store", "records", "plan"),
     *("schema/__init__", "schema/nodes", "schema/data", "schema/config"),
     *("data/__init__", "data/card", "data/catalogue", "data/fetch", "data/unpack", "data/__main__"),
 ]

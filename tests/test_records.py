@@ -4,7 +4,8 @@ import pytest
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import Evaluation, SetScores
 from aloe_lightning.metrics import ood_metrics
-from aloe_lightning.records import SIDES, Cell, read_records, records_of, write_records, write_scores
+from aloe_lightning.records import Cell, read_records, write_records
+from aloe_lightning.results import SIDES, records_of, write_scores
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """The command line: any order of arguments, one clear line for a mistake, then Hydra."""
 
+import logging
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from aloe_lightning.arguments import nearest_override, normalised
 from aloe_lightning.config import register_resolvers, validated
 from aloe_lightning.errors import UserError
+from aloe_lightning.store import is_done
 
 DEMO = ["--multirun", "+sweep=methods"]
+FAILED = "failed.log"
+"""In the folder of a sweep's cell that failed: why."""
+
+log = logging.getLogger(__name__)
 
 
 class Session(Callback):
@@ -46,6 +53,18 @@ class Session(Callback):
 
             show_studies(cls.folder, since)
 
+    @classmethod
+    def show_failures(cls, since: float) -> None:
+        """Name the cells of a sweep that failed since a time, each with its log."""
+        if cls.folder is None:
+            return
+        logs = [path for path in sorted(cls.folder.glob(f"*/*/{FAILED}")) if path.stat().st_mtime >= since]
+        if logs:
+            print(f"{len(logs)} of the cells failed; the same command again computes what is missing:", file=sys.stderr)
+        for path in logs:
+            lines = path.read_text().strip().splitlines() or [""]
+            print(f"  {path.parent.name}: {lines[-1]}\n    {path}", file=sys.stderr)
+
 
 register_resolvers()
 
@@ -54,17 +73,27 @@ register_resolvers()
 def job(cfg: DictConfig) -> None:
     """One job of Hydra's: a cell."""
     Session.composed = True
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / FAILED).unlink(missing_ok=True)
     try:
         config = validated(cfg)
         refuse_processes_in_a_sweep(config)
+        if not config["wanted"]:
+            return
+        if config["redo"] == "nothing" and is_done(config, folder):
+            log.info("done before, redo=evaluation or redo=training computes it again: %s", folder)
+            os.utime(folder.parent / "tables.csv")  # the tables are shown at the end
+            return
         from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
 
-        run_cell(config, Path(HydraConfig.get().runtime.output_dir))
-    except UserError as error:
+        run_cell(config, folder)
+    except Exception as error:
         # Hydra adds a line of its own to an exception. A sweep needs the exception all the same: its other jobs go on.
-        if HydraConfig.get().mode == RunMode.MULTIRUN or cfg.get("debug") is True:
-            raise
-        tell(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            (folder / FAILED).write_text(traceback.format_exc())
+        elif isinstance(error, UserError) and cfg.get("debug") is not True:
+            tell(error)
+        raise
 
 
 def refuse_processes_in_a_sweep(config: dict[str, Any]) -> None:
@@ -92,6 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
             job()
         finally:
             Session.show_tables(since=started)
+            Session.show_failures(since=started)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if "debug=true" in (argument.lower() for argument in arguments):
             raise

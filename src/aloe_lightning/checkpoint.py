@@ -1,11 +1,14 @@
 """Weights on disk: ours, Lightning's and those in the format of the paper's code; never unpickled without bounds."""
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from aloe_lightning.atomic import replacing
@@ -15,14 +18,14 @@ PREFIXES = ("net.", "module.", "_orig_mod.")
 
 
 def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
-    """Save a net's state dict and plain facts about it, so that `torch.load(weights_only=True)` reads both."""
+    """Save a net's state dict as safetensors, with plain facts about it as JSON in the file's header."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with replacing(path) as part:
-        torch.save({"state_dict": state, "about": dict(about)}, part)
+        save_file(state, part, metadata={"about": json.dumps(about)})
 
 
 def load_weights(path: str | Path, net: nn.Module) -> None:
-    """Load weights into a net; the file may be ours, a Lightning checkpoint, or a state dict with or without a wrapper.
+    """Load weights into a net from safetensors, a Lightning checkpoint, or a state dict with or without a wrapper.
 
     Raises:
         UserError: if the file is missing, cannot be read safely, or belongs to another architecture.
@@ -31,8 +34,11 @@ def load_weights(path: str | Path, net: nn.Module) -> None:
     if not file.is_file():
         raise UserError(f"no checkpoint at {file.absolute()}: correct checkpoint=")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        if file.suffix == ".safetensors":
+            content: Any = load_file(file)
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise UserError(
             f"cannot read the checkpoint {file.absolute()}: truncated, or holds more than tensors and plain values"
         ) from error

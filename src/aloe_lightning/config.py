@@ -1,9 +1,7 @@
 """Is the composed config right? Checked first thing, all problems at once, each with the nearest valid name."""
 
 import difflib
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,14 +9,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.identity import fingerprint
 from aloe_lightning.schema import TARGETS, Config
 
-NOT_PART_OF_A_SETTING = frozenset(
-    {"epsilon", "train_epsilon", "eval_epsilon", "seed", "paths", "study", "setting", "cell", "logger", "launcher"}
-    | {"resume", "debug", "hydra"}
-)
-WITHOUT_EFFECT = frozenset({"root", "verify", "log_every_n_steps"})
 PUBLISHED_ETA = {"gtsrb": 0.0004, "cifar10": 0.0014, "cifar100": 0.0028}
+PUBLISHED_EPSILONS = {"gtsrb": (1, 2, 3, 4), "cifar10": (1, 2, 3, 4), "cifar100": (1,)}
+"""The budgets that the paper has numbers for."""
 
 
 def validated(cfg: DictConfig) -> dict[str, Any]:
@@ -137,35 +133,9 @@ def _is_demo(node: dict[str, Any]) -> bool:
 
 
 def register_resolvers() -> None:
-    """What the YAML files may ask for: `${fingerprint:}` and `${published_eta:DATA}`."""
-    OmegaConf.register_new_resolver("fingerprint", lambda *, _root_: fingerprint(_root_), replace=True)
+    """What the YAML files may ask for: `${fingerprint:table}`, `${published_eta:DATA}`, `${published:DATA,EPSILON}`."""
+    OmegaConf.register_new_resolver("fingerprint", lambda of, *, _root_: fingerprint(_root_, of), replace=True)
     OmegaConf.register_new_resolver("published_eta", lambda name: PUBLISHED_ETA.get(name, 0.0014), replace=True)
-
-
-def fingerprint(cfg: DictConfig) -> str:
-    """Eight hex digits of everything that must agree for two cells to stand in one table.
-
-    Of the objective that is all but which one it is; of the attacks, all but epsilon.
-    """
-    kept: dict[str, Any] = {}
-    for key in cfg:
-        if key not in NOT_PART_OF_A_SETTING:
-            node = OmegaConf.select(cfg, str(key))
-            kept[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    root = str(OmegaConf.select(cfg, "data.root", default="") or "")
-    kept["objective"] = _without({"name", "_target_"}, kept.get("objective"))
-    kept["evaluation"] = _without({"batch_size"}, kept.get("evaluation"))
-    if isinstance(kept.get("attack"), dict):
-        kept["attack"] = {part: _without({"epsilon"}, attack) for part, attack in kept["attack"].items()}
-    return hashlib.sha256(json.dumps(_portable(root, kept), sort_keys=True, default=str).encode()).hexdigest()[:8]
-
-
-def _without(names: Iterable[str], node: Any) -> Any:
-    return {key: value for key, value in node.items() if key not in names} if isinstance(node, dict) else node
-
-
-def _portable(root: str, node: Any) -> Any:
-    """The node without what changes no result, its paths told from the data root, wherever that lies."""
-    if isinstance(node, dict):
-        return {key: _portable(root, value) for key, value in node.items() if key not in WITHOUT_EFFECT}
-    return node.removeprefix(root) if isinstance(node, str) and root else node
+    OmegaConf.register_new_resolver(
+        "published", lambda name, epsilon: epsilon in PUBLISHED_EPSILONS.get(name, (epsilon,)), replace=True
+    )

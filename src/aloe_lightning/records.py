@@ -1,4 +1,4 @@
-"""Numbers as they are kept: one JSON line each, with everything needed to say what the number is; raw scores beside."""
+"""Numbers as they are kept: one JSON line each, with everything needed to say what the number is."""
 
 import json
 from collections.abc import Iterable
@@ -6,21 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from aloe_lightning.atomic import replacing
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluate import Evaluation, State
-from aloe_lightning.metrics import ood_metrics, tied_pairs
 
 Side = Literal["none", "id", "ood", "both"]
-SIDES: dict[Side, tuple[State, State]] = {
-    "none": ("clean", "clean"),
-    "id": ("attacked", "clean"),
-    "ood": ("clean", "attacked"),
-    "both": ("attacked", "attacked"),
-}
-"""Which side is attacked -> the state of the ID scores and of the OOD scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +53,7 @@ class Record(Cell):
 
     Attributes:
         detector: name of the detector; "" for a property of the classifier.
+        detector_setting: fingerprint of the detector's settings; of one name only one setting stands in a table.
         side: which side is attacked: none, id, ood or both.
         ood: the OOD test set; "" for a property of the classifier.
         num_id: in-distribution images behind the number.
@@ -75,45 +65,13 @@ class Record(Cell):
     """
 
     detector: str
+    detector_setting: str
     side: Side
     ood: str
     num_id: int
     num_ood: int
     metric: str
     value: float
-
-
-def records_of(evaluation: Evaluation, cell: Cell) -> list[Record]:
-    """Every metric of every detector on every OOD set with each side attacked, and the clean accuracy."""
-    counts = {name: len(ood_set) for name, ood_set in evaluation.ood.items()}
-
-    def record(detector: str, side: Side, ood: str, metric: str, value: float) -> Record:
-        return Record(
-            **asdict(cell),
-            detector=detector,
-            side=side,
-            ood=ood,
-            num_id=len(evaluation.id),
-            num_ood=counts.get(ood, 0),
-            metric=metric,
-            value=value,
-        )
-
-    records = []
-    for detector, id_scores in evaluation.id.scores.items():
-        for ood, ood_set in evaluation.ood.items():
-            for side, (id_state, ood_state) in SIDES.items():
-                pair = id_scores[id_state], ood_set.scores[detector][ood_state]
-                for metric, value in {**ood_metrics(*pair), "tied_pairs": tied_pairs(*pair)}.items():
-                    records.append(record(detector, side, ood, metric, value))
-        if "misled" in id_scores:
-            rejected = 1 - ood_metrics(id_scores["clean"], id_scores["misled"])["fpr95"]
-            records.append(record(detector, "id", "", "one_minus_fpr95", rejected))
-    accuracies: dict[Side, float | None] = {"none": evaluation.id.correct, "id": evaluation.id.robust}
-    for attacked, share in accuracies.items():
-        if share is not None:
-            records.append(record("", attacked, "", "accuracy", share))
-    return records
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -139,15 +97,3 @@ def read_records(path: Path) -> list[Record]:
             raise UserError(f"{path.absolute()}, line {number}: not a record of this version; run the cell again")
         records.append(Record(**content))
     return records
-
-
-def write_scores(path: Path, evaluation: Evaluation) -> None:
-    """Raw scores as a compressed `.npz`: `detector/set/state` -> (N,) float64; the ID set is called `id`."""
-    arrays = {
-        f"{detector}/{name}/{state}": scores
-        for name, set_scores in {"id": evaluation.id, **evaluation.ood}.items()
-        for detector, states in set_scores.scores.items()
-        for state, scores in states.items()
-    }
-    with replacing(path) as part, part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

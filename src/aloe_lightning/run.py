@@ -1,10 +1,12 @@
-"""One cell: read, train (or load), attack and score, record, tabulate. Everything lands in the run's folder."""
+"""One cell: read, train (or take what is trained), attack and score, record, tabulate."""
 
-import json
 import logging
+import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, seed_everything
 
-from aloe_lightning.atomic import replacing
+from aloe_lightning.atomic import alone
 from aloe_lightning.build import (
     build_attack,
     build_data,
@@ -26,29 +28,32 @@ from aloe_lightning.checkpoint import load_weights, save_weights
 from aloe_lightning.data import RobustOODData, process
 from aloe_lightning.detectors import FitData, write_fitted
 from aloe_lightning.evaluate import evaluate
+from aloe_lightning.identity import fingerprint
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
-from aloe_lightning.records import Cell, Record, records_of, write_records, write_scores
+from aloe_lightning.records import Cell, Record, write_records
 from aloe_lightning.report import write_report
+from aloe_lightning.results import records_of, write_scores
+from aloe_lightning.store import Model, cell_name, digest, write_json
 from aloe_lightning.tracking import log_results, open_logger
-from aloe_lightning.train import build_trainer, fit, quiet_lightning
+from aloe_lightning.train import StateKeeper, build_trainer, fit, quiet_lightning
 
 log = logging.getLogger(__name__)
 PACKAGES = ("aloe-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
 
 
-def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
+def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
     """Run one cell of a study and rewrite the study's tables.
 
     Args:
-        config: validated, plain values.
+        asked: the config, validated, plain values.
         folder: of the run; its parent is the study's.
 
     Returns:
         The cell's records.
     """
     quiet_lightning()
-    config = with_statistics(config)
+    model, config = Model.of(asked), with_statistics(asked)
     label = config["objective"]["name"]
     (folder / "records.jsonl").unlink(missing_ok=True)  # until this run has ended, its cell has no result
     seed_everything(config["seed"], workers=True, verbose=False)
@@ -61,9 +66,9 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     tags = [config["data"]["name"], label]
     with open_logger(config["logger"], folder, name=folder.name, group=config["study"], tags=tags) as logger:
         logger.log_hyperparams(config)
-        trainer = build_trainer(config["trainer"], logger, folder, label)
-        started = time.monotonic()
-        _train_or_load(config, trainer, objective, data, folder)
+        keeper = StateKeeper(model, config["checkpoint_seconds"])
+        trainer = build_trainer(config["trainer"], logger, keeper, label)
+        card = _train_or_load(config, trainer, objective, data, model, keeper)
         trained = time.monotonic()
         objective.net.to(trainer.strategy.root_device)
         evaluation = evaluate(
@@ -77,17 +82,25 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
             label=label,
             data=_fit_data(config, data) if any(detector.learns for detector in detectors.values()) else None,
         )
-        ended = time.monotonic()
-        records = records_of(evaluation, _cell(config, objective, attack.rounding, data))
+        evaluated = time.monotonic() - trained
+        scorings = {name: fingerprint({name: node}, "cell") for name, node in asked["detector"].items()}
+        records = records_of(evaluation, _cell(config, objective, attack.rounding, data, card), scorings)
         if process()[0] == 0:
-            log.info(
-                "%s: trained in %s, evaluated in %s", label, duration(trained - started), duration(ended - trained)
-            )
-            _keep_facts(config, folder, trainer, data, train_seconds=trained - started)
+            log.info("%s: evaluated in %s", label, duration(evaluated))
+            write_json(folder / "config.json", config)
+            write_json(folder / "data.json", {**data.sizes(), **card.get("sizes", {})})
+            facts = {
+                "cell": cell_name(asked),
+                "weights": digest(config["checkpoint"] or model.weights),
+                "model": None if config["checkpoint"] else str(model.folder.absolute()),
+                "train_seconds": card.get("seconds"),
+                "evaluate_seconds": round(evaluated, 1),
+            }
+            write_json(folder / "versions.json", {**facts, **_surroundings(trainer)})
             write_scores(folder / "scores.npz", evaluation)
             write_fitted(folder / "detectors", evaluation.fitted)
             write_records(folder / "records.jsonl", records)
-            report = write_report(folder.parent, records[0])
+            report = write_report(folder.parent, records)
             log_results(logger, records, report.files)
             for run in report.left_out:
                 log.info(
@@ -97,22 +110,61 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
 
 
 def _train_or_load(
-    config: dict[str, Any], trainer: Trainer, objective: Objective, data: RobustOODData, folder: Path
-) -> None:
+    config: dict[str, Any],
+    trainer: Trainer,
+    objective: Objective,
+    data: RobustOODData,
+    model: Model,
+    keeper: StateKeeper,
+) -> dict[str, Any]:
+    """Put trained weights into the objective's net; what is known of their training."""
     label = config["objective"]["name"]
     if config["checkpoint"] is not None:
         load_weights(config["checkpoint"], objective.net)
         log.info("%s: weights of %s", label, config["checkpoint"])
+        return {}
+    with _held(model):
+        if model.trained and config["redo"] != "training":
+            load_weights(model.weights, objective.net)
+            log.info("%s: trained before, in %s: %s", label, duration(model.card["seconds"]), model.folder)
+            return model.card
+        if process()[0] == 0:
+            model.begin(afresh=config["redo"] == "training")
+        data.setup("fit")
+        if process()[0] == 0:
+            if data.duplicates is not None:
+                log.info("%s: outliers left out, in distribution or in a test set: %s", label, data.duplicates)
+            for place, count in data.overlaps().items():
+                log.warning(
+                    "%s: %d of the in-distribution %s images are also in %s", label, count, data.inliers.split, place
+                )
+        log.info("%s: training", label)
+        fit(trainer, objective, data, model)
+        sizes = {key: value for key, value in data.sizes().items() if key in ("train", "outliers", "outliers_left_out")}
+        card = {
+            "seconds": round(keeper.spent, 1),
+            "steps": trainer.global_step,
+            "trained_on": data.trained_on(),
+            "sizes": sizes,
+            "config": config,
+            **_surroundings(trainer),
+        }
+        if process()[0] == 0:
+            log.info("%s: trained in %s", label, duration(keeper.spent))
+            save_weights(model.weights, objective.net, {"config": config})
+            model.end(card)
+    return card
+
+
+@contextmanager
+def _held(model: Model) -> Iterator[None]:
+    """Keep other jobs from training the same net meanwhile; the further processes of one training share its hold."""
+    if process()[0] or "LOCAL_RANK" in os.environ:
+        yield
         return
-    data.setup("fit")
-    if data.duplicates is not None and process()[0] == 0:
-        log.info("%s: outliers left out because they are in distribution or in a test set: %s", label, data.duplicates)
-    for place, count in data.overlaps().items():
-        log.warning("%s: %d of the in-distribution %s images are also in %s", label, count, data.inliers.split, place)
-    log.info("%s: training", label)
-    fit(trainer, objective, data, resume=config["resume"])
-    if process()[0] == 0:
-        save_weights(folder / "weights.pt", objective.net, {"config": config})
+    model.folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(model.folder.parent / f".{model.folder.name}.lock", f"training {model.folder.name}"):
+        yield
 
 
 def _fit_data(config: dict[str, Any], data: RobustOODData) -> FitData:
@@ -125,9 +177,12 @@ def _fit_data(config: dict[str, Any], data: RobustOODData) -> FitData:
     )
 
 
-def _cell(config: dict[str, Any], objective: Objective, rounding: str, data: RobustOODData) -> Cell:
+def _cell(
+    config: dict[str, Any], objective: Objective, rounding: str, data: RobustOODData, card: dict[str, Any]
+) -> Cell:
     attacked_in_training = objective.perturbs_inliers or objective.perturbs_outliers
-    pixels, outlier_pixels = data.digests()
+    inliers, outliers = card.get("trained_on") or (None, "")
+    pixels, outlier_pixels = data.digests(None if inliers is None else (inliers, outliers))
     return Cell(
         dataset=config["data"]["name"],
         outliers=config["outliers"].get("name") or "" if objective.uses_outliers else "",
@@ -145,20 +200,14 @@ def _cell(config: dict[str, Any], objective: Objective, rounding: str, data: Rob
     )
 
 
-def _keep_facts(
-    config: dict[str, Any], folder: Path, trainer: Trainer, data: RobustOODData, train_seconds: float
-) -> None:
-    """The config as it was understood, how many images that were, and what it ran on."""
+def _surroundings(trainer: Trainer) -> dict[str, Any]:
+    """What something ran on, and how it was asked for."""
     device = trainer.strategy.root_device
     cpu = f"{torch.get_num_threads()} CPU threads"
-    facts = {
+    return {
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "train_seconds": round(train_seconds, 1),
         "packages": {name: version(name) for name in PACKAGES},
     }
-    for name, content in (("config", config), ("data", data.sizes()), ("versions", facts)):
-        with replacing(folder / f"{name}.json") as part:
-            part.write_text(json.dumps(content, indent=2) + "\n")

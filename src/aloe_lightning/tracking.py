@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def csv_logger(folder: Path) -> CSVLogger:
-    """Curves in `metrics.csv` of the run's folder; those of an earlier part of a resumed run stay beside it.
+    """Curves in `metrics.csv` of the run's folder; those that an earlier run of the cell left stay beside it.
 
     Lightning's logger deletes the file it finds.
     """
     curves = folder / "metrics.csv"
-    if curves.is_file() and (folder / "last.ckpt").is_file():
+    if curves.is_file():
         earlier = len(list(folder.glob("metrics-*.csv")))
         curves.rename(folder / f"metrics-{earlier}.csv")
     return CSVLogger(folder, name="", version="")

@@ -2,22 +2,70 @@
 
 import logging
 import signal
+import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import Bar, PlainLines, meter
+from aloe_lightning.store import Model
 
 log = logging.getLogger(__name__)
+
+
+class StateKeeper(Callback):
+    """Keeps the state of a training every so often, also amid an epoch, and goes on from there to the same weights.
+
+    Lightning counts the batches of a resumed epoch rightly and then takes its first ones again, so the order of the
+    images is moved on here.
+
+    Args:
+        model: where the state is kept.
+        seconds: between two savings.
+    """
+
+    def __init__(self, model: Model, seconds: float) -> None:
+        self.model, self.seconds = model, seconds
+        self.before = 0.0
+        self.started = self.kept = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training, those before an interruption too."""
+        return self.before + time.monotonic() - self.started
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the data on to where the training stands."""
+        self.started = self.kept = time.monotonic()
+        if trainer.global_step:
+            self.before = float(self.model.progress.get("seconds", 0))
+            data: RobustOODData = trainer.datamodule  # type: ignore[attr-defined]
+            data.resume_after(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Keep the state if it is time to."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        # An epoch's last batch is passed over: from a state kept there Lightning does not count the epoch right.
+        if trainer.is_last_batch or batches % trainer.accumulate_grad_batches:
+            return
+        due = time.monotonic() - self.kept >= self.seconds
+        if trainer.world_size > 1 and trainer.global_step % 10 == 0:
+            due = bool(trainer.strategy.broadcast(due))
+        elif trainer.world_size > 1:
+            due = False
+        if due:
+            if trainer.is_global_zero:
+                steps = int(trainer.estimated_stepping_batches)
+                self.model.note(step=trainer.global_step, steps=steps, seconds=self.spent)
+            trainer.save_checkpoint(self.model.checkpoint, weights_only=False)
+            self.kept = time.monotonic()
 
 
 class TrainingProgress(Callback):
@@ -61,23 +109,22 @@ def quiet_lightning() -> None:
     """Drop Lightning's advertisements and the warnings that our loaders make irrelevant."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in ("does not have many workers", "LeafSpec", "exists and is not empty", "the logging interval"):
+    for message in ("does not have many workers", "LeafSpec", "exists and is not empty", "the logging interval", "dataloader is not resumable"):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 
-def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label: str) -> Trainer:
+def build_trainer(settings: dict[str, Any], logger: Logger, keeper: StateKeeper, label: str) -> Trainer:
     """A Lightning trainer from the config's group `trainer`.
 
-    It leaves our batches as they are (`use_distributed_sampler=False`: `EpochPlan` shares them among processes) and
-    keeps the state of the last finished epoch in `last.ckpt`.
+    It leaves our batches as they are: `EpochPlan` shares them among processes (`use_distributed_sampler=False`).
     """
-    keep = ModelCheckpoint(folder, filename="last", save_top_k=1, every_n_epochs=1, enable_version_counter=False)
     try:
         return Trainer(
             **settings,
             logger=logger,
-            callbacks=[TrainingProgress(label), keep],
-            default_root_dir=folder,
+            callbacks=[TrainingProgress(label), keeper],
+            default_root_dir=keeper.model.folder,
+            enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
             use_distributed_sampler=False,
@@ -87,28 +134,20 @@ def build_trainer(settings: dict[str, Any], logger: Logger, folder: Path, label:
         raise UserError(f"config: trainer: {str(error).splitlines()[0]}") from error
 
 
-def fit(trainer: Trainer, objective: Objective, data: RobustOODData, *, resume: bool) -> None:
-    """Train, from the beginning or from the `last.ckpt` that an interrupted run of the same cell left.
-
-    Raises:
-        UserError: if there is a `last.ckpt` to resume from and it cannot be read.
-    """
-    last = Path(trainer.default_root_dir) / "last.ckpt"
-    if not resume:
-        last.unlink(missing_ok=True)
-    elif last.is_file():
+def fit(trainer: Trainer, objective: Objective, data: RobustOODData, model: Model) -> None:
+    """Train, from the beginning or from where an interrupted training of the same net was last kept."""
+    resumed = None
+    if model.checkpoint.is_file():
         try:
-            step = torch.load(last, map_location="cpu", weights_only=True)["global_step"]
+            step = torch.load(model.checkpoint, map_location="cpu", weights_only=True)["global_step"]
         except Exception as error:  # torch raises whatever the damage suggests
-            raise UserError(
-                f"cannot resume from {last.absolute()}: it is damaged; start afresh without resume"
-            ) from error
-        log.info("resuming after step %d", step)
-    else:
-        log.info("nothing to resume from in %s: training from the beginning", last.parent)
+            log.warning("%s is damaged (%s): training from the beginning", model.checkpoint, type(error).__name__)
+        else:
+            log.info("going on after step %d of an interrupted training: %s", step, model.folder)
+            resumed = str(model.checkpoint)
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(objective, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        trainer.fit(objective, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit as end:
         # What Lightning makes of Ctrl-C, which it ignores from then on.
         if trainer.interrupted:

@@ -77,11 +77,15 @@ class EpochPlan(Sampler[Plan]):
         self.num_inliers, self.num_outliers = num_inliers, num_outliers
         self.inlier_batch, self.outlier_batch = inlier_batch, outlier_batch if num_outliers else 0
         self.seed, self.outlier_order = seed, outlier_order
-        self.epoch = 0
+        self.epoch = self.behind = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
+
+    def resume_after(self, batches: int) -> None:
+        """Leave out the batches of the next epoch that a training which goes on has behind it."""
+        self.behind = batches
 
     def __len__(self) -> int:
         return -(-(self.num_inliers // process()[1]) // self.inlier_batch)
@@ -92,7 +96,8 @@ class EpochPlan(Sampler[Plan]):
         share = self.num_inliers // world
         inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
         outliers = self._outliers(len(self) * self.outlier_batch, order)
-        for step in range(len(self)):
+        first, self.behind = self.behind, 0
+        for step in range(first, len(self)):
             chosen = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
             beside = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
             beside = beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)]

@@ -87,6 +87,7 @@ class RobustOODData(LightningDataModule):
         self.perceptual_distance = perceptual_distance
         self.duplicates: Duplicates | None = None
         self._training: TrainingImages | None = None
+        self._plan: EpochPlan | None = None
 
     def setup(self, stage: str) -> None:
         """Read the training data once."""
@@ -98,7 +99,7 @@ class RobustOODData(LightningDataModule):
         """Batches of uint8 images in the order of `EpochPlan`."""
         assert self._training is not None
         inliers, outliers = self._training.inliers, self._training.outliers
-        plan = EpochPlan(
+        self._plan = EpochPlan(
             len(inliers),
             0 if outliers is None else len(outliers),
             inlier_batch=self.batch.inliers,
@@ -107,8 +108,13 @@ class RobustOODData(LightningDataModule):
             outlier_order="shuffled" if outliers is None else outliers.order,
         )
         # batch_size=None: an item of the sampler is a whole batch already. DataLoader types its sampler too narrowly.
-        sampler: Any = plan
+        sampler: Any = self._plan
         return DataLoader(self._training, sampler=sampler, batch_size=None, num_workers=self.num_workers)
+
+    def resume_after(self, batches: int) -> None:
+        """Leave out the batches of an epoch that a training which goes on has behind it."""
+        assert self._plan is not None
+        self._plan.resume_after(batches)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device and turn uint8 into float32 in [0, 1]."""
@@ -138,16 +144,24 @@ class RobustOODData(LightningDataModule):
             "ood": {name: len(source) for name, source in self._ood.items()},
         }
 
-    def digests(self) -> tuple[str, str]:
-        """Of the pixels of all test sets and the training images, and of the outliers ("" where there are none).
+    def trained_on(self) -> tuple[str, str]:
+        """Digests of the pixels of the training images and of the outliers ("" where there are none)."""
+        assert self._training is not None
+        inliers, outliers = self._training.inliers, self._training.outliers
+        return digest_of(inliers), "" if outliers is None else digest_of(outliers)
+
+    def digests(self, trained_on: tuple[str, str] | None) -> tuple[str, str]:
+        """Of the pixels of all test sets and the training images, and of the outliers.
 
         What stands in one table must come from the same pixels, whatever the files are called and wherever they lie.
+
+        Args:
+            trained_on: what `trained_on` said when the net was trained; None if that is not known.
         """
         tested = [digest_of(self._test), *(f"{name} {digest_of(images)}" for name, images in self._ood.items())]
-        if self._training is None:
+        if trained_on is None:
             return fingerprint(tested)[:8], ""
-        inliers, outliers = self._training.inliers, self._training.outliers
-        return fingerprint(tested, digest_of(inliers))[:8], "" if outliers is None else digest_of(outliers)
+        return fingerprint(tested, trained_on[0])[:8], trained_on[1]
 
     def overlaps(self) -> dict[str, int]:
         """In-distribution test images that are also elsewhere, by where: training, or an OOD test set."""

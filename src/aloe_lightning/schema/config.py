@@ -186,6 +186,8 @@ class Config(Node):
     study: Annotated[str, Field(min_length=1)]
     setting: str
     cell: Annotated[str, Field(min_length=1)]
+    wanted: bool
     checkpoint: str | None
-    resume: bool
+    checkpoint_seconds: Annotated[float, Field(gt=0)]
+    redo: Literal["nothing", "evaluation", "training"]
     debug: bool

@@ -1,0 +1,96 @@
+"""What a training, a cell and a table are: fingerprints of all that decides, so that nothing is computed twice."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+Subject = Literal["training", "cell", "table"]
+
+ASIDE = frozenset(
+    {"epsilon", "train_epsilon", "eval_epsilon", "seed", "paths", "study", "setting", "cell", "wanted", "logger"}
+    | {"launcher", "redo", "checkpoint_seconds", "debug", "hydra"}
+)
+"""Keys that change no result, or that names state in words."""
+WITHOUT_EFFECT = frozenset({"root", "verify", "log_every_n_steps"})
+LEARNS_FROM = {
+    "Original": (False, False),
+    "OE": (True, False),
+    "ADV": (False, True),
+    "AOE": (True, True),
+    "ALOE": (True, True),
+}
+"""Whether an objective sees outliers, and whether it perturbs anything; `tests/test_identity.py` asks the classes."""
+
+
+def fingerprint(config: DictConfig | Mapping[str, Any], of: Subject = "table") -> str:
+    """Eight hex digits of everything that decides what something is.
+
+    `training`: the weights. Objectives without outliers know nothing of them, those that perturb nothing nothing of the
+    attack. The OOD sets count, because outliers that are also there are left out of the training.
+    `table`: what must agree for two cells to stand in one table: everything but which objective, the detectors, the
+    budgets and the seed.
+    `cell`: the same with the detectors.
+
+    Args:
+        config: composed, resolvable; or plain values.
+        of: what is to be told from others.
+    """
+    kept = _kept(config)
+    root = str((kept.get("data") or {}).get("root") or "")
+    objective = kept.get("objective") or {}
+    attacks: dict[str, Any] = kept.get("attack") or {}
+    kept["evaluation"] = _without({"batch_size"}, kept.get("evaluation"))
+    if of == "training":
+        outliers, perturbs = learns_from(objective)
+        kept = {key: kept.get(key) for key in ("data", "net", "objective", "optim", "trainer", "batch", "checkpoint")}
+        if perturbs:
+            kept["attack"] = _without({"epsilon"}, attacks.get("train"))
+        if outliers:
+            kept |= {key: _kept(config).get(key) for key in ("outliers", "ood", "duplicates")}
+        else:
+            kept["batch"] = _without({"outliers"}, kept["batch"])
+    else:
+        kept["objective"] = _without({"name", "_target_"}, objective)
+        kept["attack"] = {part: _without({"epsilon"}, attack) for part, attack in attacks.items()}
+        if of == "table":
+            kept.pop("detector", None)
+    return hashlib.sha256(json.dumps(_portable(root, kept), sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def learns_from(objective: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether an objective of the config sees outliers, and whether it perturbs images; somebody's own may do both."""
+    target = str(objective.get("_target_", ""))
+    return LEARNS_FROM.get(target.removeprefix("aloe_lightning.objectives."), (True, True))
+
+
+def model_name(config: Mapping[str, Any]) -> str:
+    """Of the folder of a trained net: what it is in words, then its fingerprint."""
+    budget = f"-train{config['attack']['train']['epsilon']:g}" if learns_from(config["objective"])[1] else ""
+    words = f"{config['data']['name']}-{config['objective']['name']}{budget}-seed{config['seed']}"
+    return f"{words}-{fingerprint(config, 'training')}"
+
+
+def _kept(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """What of a config can change a result, as plain values."""
+    if not isinstance(config, DictConfig):
+        return {key: value for key, value in config.items() if key not in ASIDE}
+    kept: dict[str, Any] = {}
+    for key in config:
+        if key not in ASIDE:
+            node = OmegaConf.select(config, str(key))
+            kept[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return kept
+
+
+def _without(names: Iterable[str], node: Any) -> Any:
+    return {key: value for key, value in node.items() if key not in names} if isinstance(node, dict) else node
+
+
+def _portable(root: str, node: Any) -> Any:
+    """The node without what changes no result, its paths told from the data root, wherever that lies."""
+    if isinstance(node, dict):
+        return {key: _portable(root, value) for key, value in node.items() if key not in WITHOUT_EFFECT}
+    return node.removeprefix(root) if isinstance(node, str) and root else node
