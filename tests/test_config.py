@@ -446,7 +446,7 @@ CIFAR10 = "+experiment=cifar10"
     "setting",
     [
         *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
-        *("paths.outputs=/elsewhere", "study=other", "cell=other", "resume=true", "debug=true"),
+        *("paths.outputs=/elsewhere", "study=other", "cell=other", "redo=training", "debug=true"),
         *("data.verify=false", "trainer.log_every_n_steps=5", "evaluation.batch_size=7"),
     ],
 )

@@ -19,11 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from aloe_lightning.arguments import nearest_override, normalised
 from aloe_lightning.config import register_resolvers, validated
 from aloe_lightning.errors import UserError
-from aloe_lightning.store import is_done
+from aloe_lightning.store import FAILED, is_done
 
 DEMO = ["--multirun", "+sweep=methods"]
-FAILED = "failed.log"
-"""In the folder of a sweep's cell that failed: why."""
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +111,17 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: of the command; without any, the embedded demo with all five objectives.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.argv[1:] = normalised(arguments) or DEMO
+    sys.argv[1:] = normalised(arguments)
+    if not set(sys.argv[1:]) - {"--dry"}:
+        sys.argv[1:] += DEMO
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     started, Session.composed, Session.folder = time.time(), False, None
     try:
+        if "--dry" in arguments:
+            from aloe_lightning.plan import show_plan
+
+            show_plan([word for word in sys.argv[1:] if word != "--dry"])
+            return
         try:
             job()
         finally:

@@ -49,6 +49,8 @@ def nearest_override(message: str) -> str:
         group = files("aloe_lightning.conf").joinpath(choice[1])
         options = [Path(file.name).stem for file in group.iterdir()] if group.is_dir() else []
         return nearest(choice[2], options)
+    if key := re.search(r"Could not override '(data\.(?:root|verify))'", message):
+        return f": the demo has none; paths.data=FOLDER is for all sets, ++{key[1]}=... for a sweep over several"
     if key := re.search(r"Could not override '([^']+)'", message):
         return nearest(key[1].split(".")[-1], known_keys())
     return ""

@@ -10,7 +10,19 @@ from omegaconf import DictConfig, OmegaConf
 Subject = Literal["training", "cell", "table"]
 
 ASIDE = frozenset(
-    {"epsilon", "train_epsilon", "eval_epsilon", "seed", "paths", "study", "setting", "cell", "wanted", "logger"}
+    {
+        "epsilon",
+        "train_epsilon",
+        "eval_epsilon",
+        "seed",
+        "paths",
+        "study",
+        "group",
+        "setting",
+        "cell",
+        "wanted",
+        "logger",
+    }
     | {"launcher", "redo", "checkpoint_seconds", "debug", "hydra"}
 )
 """Keys that change no result, or that names state in words."""
@@ -76,7 +88,7 @@ def model_name(config: Mapping[str, Any]) -> str:
 def _kept(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """What of a config can change a result, as plain values."""
     if not isinstance(config, DictConfig):
-        return {key: value for key, value in config.items() if key not in ASIDE}
+        return {str(key): value for key, value in config.items() if key not in ASIDE}
     kept: dict[str, Any] = {}
     for key in config:
         if key not in ASIDE:

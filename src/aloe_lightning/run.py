@@ -26,16 +26,17 @@ from aloe_lightning.build import (
 )
 from aloe_lightning.checkpoint import load_weights, save_weights
 from aloe_lightning.data import RobustOODData, process
-from aloe_lightning.detectors import FitData, write_fitted
+from aloe_lightning.detectors import Detector, FitData, KeptDetector, Restorable
 from aloe_lightning.evaluate import evaluate
 from aloe_lightning.identity import fingerprint
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
 from aloe_lightning.records import Cell, Record, write_records
 from aloe_lightning.report import write_report
+from aloe_lightning.report.methods import OBJECTIVE_TITLES
 from aloe_lightning.results import records_of, write_scores
 from aloe_lightning.store import Model, cell_name, digest, write_json
-from aloe_lightning.tracking import log_results, open_logger
+from aloe_lightning.tracking import flat, log_results, open_logger
 from aloe_lightning.train import StateKeeper, build_trainer, fit, quiet_lightning
 
 log = logging.getLogger(__name__)
@@ -63,14 +64,16 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
     # All test sets are read before anything is trained: what is missing is better known now than hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
 
-    tags = [config["data"]["name"], label]
-    with open_logger(config["logger"], folder, name=folder.name, group=config["study"], tags=tags) as logger:
-        logger.log_hyperparams(config)
+    tags, name = [config["data"]["name"], label], f"{config['data']['name']} {method_name(config)}"
+    with open_logger(config["logger"], folder, name=name, group=config["group"], tags=tags) as logger:
+        logger.log_hyperparams(flat(config))
         keeper = StateKeeper(model, config["checkpoint_seconds"])
         trainer = build_trainer(config["trainer"], logger, keeper, label)
         card = _train_or_load(config, trainer, objective, data, model, keeper)
         trained = time.monotonic()
         objective.net.to(trainer.strategy.root_device)
+        fits = {name: _fit_identity(asked, name) for name in detectors}
+        detectors = _kept(detectors, fits, config, (folder if config["checkpoint"] else model.folder) / "detectors")
         evaluation = evaluate(
             objective.net,
             detectors,
@@ -83,8 +86,7 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
             data=_fit_data(config, data) if any(detector.learns for detector in detectors.values()) else None,
         )
         evaluated = time.monotonic() - trained
-        scorings = {name: fingerprint({name: node}, "cell") for name, node in asked["detector"].items()}
-        records = records_of(evaluation, _cell(config, objective, attack.rounding, data, card), scorings)
+        records = records_of(evaluation, _cell(config, objective, attack.rounding, data, card), fits)
         if process()[0] == 0:
             log.info("%s: evaluated in %s", label, duration(evaluated))
             write_json(folder / "config.json", config)
@@ -98,15 +100,21 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
             }
             write_json(folder / "versions.json", {**facts, **_surroundings(trainer)})
             write_scores(folder / "scores.npz", evaluation)
-            write_fitted(folder / "detectors", evaluation.fitted)
             write_records(folder / "records.jsonl", records)
             report = write_report(folder.parent, records)
-            log_results(logger, records, report.files)
+            gives_weights = config["logger"].get("artifact", False) and config["checkpoint"] is None
+            log_results(logger, records, evaluation, report, model.folder if gives_weights else None)
             for run in report.left_out:
                 log.info(
                     "%s: not in the table, made under another setting or version, or of other data: %s", label, run
                 )
     return records
+
+
+def method_name(config: dict[str, Any]) -> str:
+    """Of a run, for people: objective, budget and seed."""
+    title = OBJECTIVE_TITLES.get(config["objective"]["name"], config["objective"]["name"])
+    return f"{title} ε={config['eval_epsilon']:g} seed {config['seed']}"
 
 
 def _train_or_load(
@@ -165,6 +173,25 @@ def _held(model: Model) -> Iterator[None]:
     model.folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(model.folder.parent / f".{model.folder.name}.lock", f"training {model.folder.name}"):
         yield
+
+
+def _fit_identity(asked: dict[str, Any], name: str) -> str:
+    """What tells the fit of a detector on a net from others: its settings, and what it may learn from."""
+    parts = {key: asked[key] for key in ("data", "outliers", "ood", "duplicates")}
+    return fingerprint({**parts, "detector": {name: asked["detector"][name]}}, "cell")
+
+
+def _kept(
+    detectors: dict[str, Detector], fits: dict[str, str], config: dict[str, Any], home: Path
+) -> dict[str, Detector]:
+    """The detectors, those that learn with a place to keep it for other cells of the same net."""
+    afresh, writes = config["redo"] != "nothing" or config["checkpoint"] is not None, process()[0] == 0
+    return {
+        name: KeptDetector(one, home, f"{name}-{fits[name]}", afresh, writes)
+        if one.learns and isinstance(one, Restorable)
+        else one
+        for name, one in detectors.items()
+    }
 
 
 def _fit_data(config: dict[str, Any], data: RobustOODData) -> FitData:

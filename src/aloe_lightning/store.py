@@ -11,7 +11,9 @@ from aloe_lightning.atomic import replacing
 from aloe_lightning.identity import fingerprint, model_name
 
 FOLDER = "models"
-"""Under `paths.outputs`; no study can have this name."""
+"""Under `paths.outputs`."""
+FAILED = "failed.log"
+"""In the folder of a sweep's cell that failed: why."""
 
 
 @dataclass(frozen=True)

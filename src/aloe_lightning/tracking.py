@@ -7,12 +7,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.evaluate import Evaluation
 from aloe_lightning.records import Record
+from aloe_lightning.report import Row, StudyReport
 
 log = logging.getLogger(__name__)
 
@@ -72,17 +78,95 @@ def wandb_logger(
     raise UserError("W&B cannot even log offline: choose logger=csv")
 
 
-def log_results(logger: Logger, records: Sequence[Record], figures: Sequence[Path]) -> None:
-    """Results as `detector/ood/side/metric` scalars, and to W&B the score figure besides."""
-    values = {
-        "/".join(part for part in ("result", r.detector, r.ood, r.side if r.ood else "", r.metric) if part): r.value
-        for r in records
+def log_results(
+    logger: Logger, records: Sequence[Record], evaluation: Evaluation, report: StudyReport, weights: Path | None
+) -> None:
+    """Results as scalars `result/detector/ood/side/metric`, with `mean` for the mean over OOD sets.
+
+    To W&B and TensorBoard also score histograms and the score figure, to W&B tables.
+
+    Args:
+        logger: of the run.
+        records: its numbers.
+        evaluation: its scores.
+        report: of the study, as the run has left it.
+        weights: folder of the trained net that W&B is to keep, too.
+    """
+    logger.log_metrics(_scalars(records))
+    scores = {
+        f"scores/{detector}/{side}/{state}": values
+        for detector in evaluation.id.scores
+        for side, sets in (("id", [evaluation.id]), ("ood", list(evaluation.ood.values())))
+        for state in ("clean", "attacked")
+        for values in [np.concatenate([one.scores[detector][state] for one in sets])]
     }
-    logger.log_metrics(values)
+    figures = [path for path in report.files if path.suffix == ".png"]
+    if isinstance(logger, TensorBoardLogger):
+        for name, values in scores.items():
+            logger.experiment.add_histogram(name, values)
+        for path in figures:
+            logger.experiment.add_image("result/scores", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
     if isinstance(logger, WandbLogger):
-        images = [str(path) for path in figures if path.suffix == ".png"]
-        if images:
-            logger.log_image("result/scores", images)
+        _log_to_wandb(logger, records, scores, report.rows, figures)
+        if weights is not None:
+            _log_artifact(logger, weights)
+
+
+def _scalars(records: Sequence[Record]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for r in records:
+        place = (r.detector, r.ood, r.side) if r.ood else (r.detector, "" if r.side == "none" else r.side)
+        values["/".join(part for part in ("result", *place, r.metric) if part)] = [r.value]
+        if r.ood:
+            values.setdefault(f"result/{r.detector}/mean/{r.side}/{r.metric}", []).append(r.value)
+    return {name: fmean(each) for name, each in values.items()}
+
+
+def _log_to_wandb(
+    logger: WandbLogger,
+    records: Sequence[Record],
+    scores: Mapping[str, NDArray[np.float64]],
+    rows: Sequence[Row],
+    figures: Sequence[Path],
+) -> None:
+    import wandb
+
+    by_set: dict[tuple[str, str, str], dict[str, float]] = {}
+    for r in records:
+        if r.ood:
+            by_set.setdefault((r.detector, r.ood, r.side), {})[r.metric] = r.value
+    metrics = list(next(iter(by_set.values())))
+    each = [[*place, *(found[name] for name in metrics)] for place, found in by_set.items()]
+    table = [[r.table, r.dataset, r.method, r.epsilon, r.metric, r.value] for r in rows]
+    columns: list[str | int] = ["table", "dataset", "method", "epsilon", "metric", "value"]
+    logger.experiment.log(
+        {
+            **{name: wandb.Histogram(values.tolist(), num_bins=64) for name, values in scores.items()},
+            "result/each_ood_set": wandb.Table(columns=["detector", "ood", "side", *metrics], data=each),
+            "result/tables": wandb.Table(columns=columns, data=table),
+            "result/scores": [wandb.Image(str(path)) for path in figures],
+        }
+    )
+
+
+def _log_artifact(logger: WandbLogger, model: Path) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(model.name, type="model")
+    for file in ("weights.safetensors", "model.json"):
+        artifact.add_file(str(model / file))
+    logger.experiment.log_artifact(artifact)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under names such as `attack/eval/epsilon`, Lightning's way and safe in W&B's own paths."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}/")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 @contextmanager
@@ -93,7 +177,7 @@ def open_logger(
 
     A second W&B logger of one process would go on writing into a first one's run that was left open.
     """
-    options = {key: value for key, value in settings.items() if key != "kind"}
+    options = {key: value for key, value in settings.items() if key not in ("kind", "artifact")}
     if settings["kind"] == "wandb":
         logger: Logger = wandb_logger(folder, name=name, group=group, tags=tags, **options)
     else:

@@ -109,7 +109,13 @@ def quiet_lightning() -> None:
     """Drop Lightning's advertisements and the warnings that our loaders make irrelevant."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in ("does not have many workers", "LeafSpec", "exists and is not empty", "the logging interval", "dataloader is not resumable"):
+    for message in (
+        "does not have many workers",
+        "LeafSpec",
+        "exists and is not empty",
+        "the logging interval",
+        "dataloader is not resumable",
+    ):
         warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 

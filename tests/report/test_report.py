@@ -8,10 +8,10 @@ import pytest
 
 from aloe_lightning.evaluate import Evaluation, SetScores
 from aloe_lightning.records import Cell, write_records
-from aloe_lightning.results import records_of, write_scores
 from aloe_lightning.report import write_report
 from aloe_lightning.report.methods import PAPER_METHODS, method_of, row_order
 from aloe_lightning.report.tables import by_ood_csv, markdown, tidy_csv, tidy_rows
+from aloe_lightning.results import records_of, write_scores
 
 CELL = Cell(
     dataset="cifar10", outliers="300k", net="small", objective="aloe", seed=0, train_epsilon=1, eval_epsilon=1,

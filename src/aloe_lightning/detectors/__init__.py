@@ -1,12 +1,13 @@
 """Detectors: settings with a `fit(net)` that returns images -> scores, higher = more in-distribution."""
 
-from aloe_lightning.detectors.detector import Detector, FitData, Fitted, ScoreFn
+from aloe_lightning.detectors.detector import Detector, FitData, Fitted, Restorable, ScoreFn
 from aloe_lightning.detectors.energy import Energy
-from aloe_lightning.detectors.keep import read_mahalanobis, write_fitted
+from aloe_lightning.detectors.keep import KeptDetector, read_fitted, write_fitted
 from aloe_lightning.detectors.mahalanobis import Mahalanobis
 from aloe_lightning.detectors.max_logit import MaxLogit
 from aloe_lightning.detectors.msp import MSP, max_softmax
 from aloe_lightning.detectors.odin import ODIN
+from aloe_lightning.detectors.pytorch_ood import PytorchOOD
 
 __all__ = [
     "MSP",
@@ -15,10 +16,13 @@ __all__ = [
     "Energy",
     "FitData",
     "Fitted",
+    "KeptDetector",
     "Mahalanobis",
     "MaxLogit",
+    "PytorchOOD",
+    "Restorable",
     "ScoreFn",
     "max_softmax",
-    "read_mahalanobis",
+    "read_fitted",
     "write_fitted",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,15 @@ class Detector(Protocol):
         Raises:
             ValueError: if it learns and has no data.
         """
+        ...
+
+
+@runtime_checkable
+class Restorable(Detector, Protocol):
+    """A detector whose fit can be had again without its data."""
+
+    def restored(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
+        """The fit again, from the `settings` and `tensors` that it has left."""
         ...
 
 

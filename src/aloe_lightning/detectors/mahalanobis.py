@@ -36,20 +36,24 @@ class LayerScores:
         features = self.net.features(images)  # type: ignore[operator]
         return torch.stack([g.score(f) for g, f in zip(self.gaussians, features, strict=True)], dim=1)
 
+    def of_layer(self, images: Tensor, k: int) -> Tensor:
+        """The k-th column of `clean` alone: (N,)."""
+        return self.gaussians[k].score(self.net.features(images)[k])  # type: ignore[operator]
+
     def directions(self, images: Tensor) -> Tensor:
         """Sign of the gradient of each layer's own score: (L, N, 3, H, W) of -1, 0 and 1."""
 
-        def of_layer(k: int) -> Callable[[Tensor], Tensor]:
-            return lambda x: self.clean(x)[:, k]
+        def score(k: int) -> Callable[[Tensor], Tensor]:
+            return lambda x: self.of_layer(x, k)
 
         with attackable(self.net):
-            return torch.stack([gradient_sign(images, of_layer(k)) for k in range(len(self.gaussians))])
+            return torch.stack([gradient_sign(images, score(k)) for k in range(len(self.gaussians))])
 
     def stepped(self, images: Tensor, directions: Tensor, eta: float) -> Tensor:
         """After each layer's step of eta towards its nearest class (eq. 9): images -> float64 (N, L)."""
         if eta == 0:
             return self.clean(images)
-        return torch.stack([self.clean(images + eta * d)[:, k] for k, d in enumerate(directions)], dim=1)
+        return torch.stack([self.of_layer(images + eta * d, k) for k, d in enumerate(directions)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,14 @@ class Mahalanobis:
         eta, weights, bias = self._regress(layers, inside[:count], outside[:count], data.batch_size)
         ridges = {f"ridge_{k}": g.ridge for k, g in enumerate(layers.gaussians) if g.ridge}
         return bound(layers, weights, bias, eta, {"eta": eta, **ridges})
+
+    def restored(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
+        """The fit again, from what it has left."""
+        device = next(net.parameters()).device
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        count = sum(name.startswith("mean_") for name in moved)
+        gaussians = [Gaussians(moved[f"mean_{k}"], moved[f"precision_{k}"]) for k in range(count)]
+        return bound(LayerScores(net, gaussians), moved["weights"], float(moved["bias"]), float(moved["eta"]), settings)
 
     def layers(self, net: nn.Module, data: FitData) -> LayerScores:
         """The Gaussians of all training images."""
@@ -168,23 +180,19 @@ def algorithm_2(layers: LayerScores, weights: Tensor, bias: float) -> AttackLoss
     return loss
 
 
-def bound(layers: LayerScores, weights: Tensor, bias: float, eta: float, settings: Mapping[str, float]) -> Fitted:
+def bound(layers: LayerScores, weights: Tensor, bias: float, eta: float, settings: Mapping[str, float | str]) -> Fitted:
     """A fitted detector from its parts: weights (L,) and bias of the log-odds of P(in-distribution)."""
     weights = weights.to(layers.gaussians[0].means.device)
 
     def score(images: Tensor) -> Tensor:
         return layers.stepped(images, layers.directions(images) if eta else torch.empty(0), eta) @ weights + bias
 
-    tensors = {"weights": weights, "bias": torch.tensor(bias, dtype=torch.float64), "eta": torch.tensor(eta)}
+    tensors = {"weights": weights, "bias": _exact(bias), "eta": _exact(eta)}
     for k, gaussian in enumerate(layers.gaussians):
         tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
     loss = algorithm_2(layers, weights, bias)
     return Fitted(score=score, loss=loss, crafted="mahalanobis", settings=settings, tensors=tensors)
 
 
-def restored(net: nn.Module, tensors: Mapping[str, Tensor]) -> Fitted:
-    """A fitted detector again, from the tensors that `Fitted.tensors` had, for the net it was fitted on."""
-    count = sum(name.startswith("mean_") for name in tensors)
-    gaussians = [Gaussians(tensors[f"mean_{k}"], tensors[f"precision_{k}"]) for k in range(count)]
-    eta = float(tensors["eta"])
-    return bound(LayerScores(net, gaussians), tensors["weights"], float(tensors["bias"]), eta, {"eta": eta})
+def _exact(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)

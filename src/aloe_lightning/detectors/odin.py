@@ -1,5 +1,6 @@
 """ODIN: temperature and an input step towards confidence (Liang, Li and Srikant, arXiv:1706.02690)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,13 @@ class ODIN:
         else:
             temperature, eta = self._choose(net, data)
 
+        return self._bound(net, temperature, eta)
+
+    def restored(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
+        """The fit again, from what it has chosen."""
+        return self._bound(net, float(settings["temperature"]), float(settings["eta"]))
+
+    def _bound(self, net: nn.Module, temperature: float, eta: float) -> Fitted:
         def score(images: Tensor) -> Tensor:
             stepped = images + eta * _step(net, images, temperature) if eta else images
             return max_softmax(net(stepped), temperature)

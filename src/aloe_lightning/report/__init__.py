@@ -2,5 +2,6 @@
 
 from aloe_lightning.report.show import show_studies, show_study
 from aloe_lightning.report.study import StudyReport, write_report
+from aloe_lightning.report.tables import Row
 
-__all__ = ["StudyReport", "show_studies", "show_study", "write_report"]
+__all__ = ["Row", "StudyReport", "show_studies", "show_study", "write_report"]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from aloe_lightning.atomic import replacing
 from aloe_lightning.records import Record
+from aloe_lightning.report.captions import caption
 from aloe_lightning.report.figure import write_figure
-from aloe_lightning.report.methods import OBJECTIVE_TITLES, OUTLIER_TITLES
-from aloe_lightning.report.runs import Run, records_of_all, runs_in, together
-from aloe_lightning.report.tables import Row, by_ood_csv, markdown, tidy_csv, tidy_rows
+from aloe_lightning.report.methods import OBJECTIVE_TITLES
+from aloe_lightning.report.runs import Run, Scores, records_of_all, runs_in, together
+from aloe_lightning.report.tables import Row, base_epsilon, by_ood_csv, markdown, tidy_csv, tidy_rows
 
 FIGURE_OBJECTIVES = ("oe", "aloe")
 
@@ -50,31 +51,17 @@ def write_report(folder: Path, records: Sequence[Record]) -> StudyReport:
     return StudyReport(rows, files + _draw(folder, chosen), left_out)
 
 
-def caption(records: list[Record]) -> str:
-    """What the numbers are: data, counts, attack and conventions."""
-    first = records[0]
-    sets = {r.ood: r.num_ood for r in records if r.ood}
-    outliers = next((r.outliers for r in records if r.outliers), "none")
-    title = OUTLIER_TITLES.get(outliers, outliers)
-    second = " (Mahalanobis: Algorithm 2)" if any(r.detector == "mahalanobis" for r in records) else ""
-    seeds = sorted({r.seed for r in records})
-    return (
-        f"Net {first.net}, outliers {title}; {first.num_id} in-distribution {first.split} images, OOD test sets "
-        + ", ".join(f"{name} ({count})" for name, count in sets.items())
-        + f"; attacked on both sides by Algorithm 1{second} ({first.regime} regime, rounding {first.rounding}); "
-        f"means over the OOD sets in percent; seed {', '.join(map(str, seeds))}. FPR95 at the threshold whose ID true "
-        "positive rate is nearest to 95 %; ties count one half in AUROC."
-    )
+def shown_scores(runs: Sequence[Run]) -> tuple[dict[str, Scores], float]:
+    """What Figure 2 shows, at the first budget and seed: scores of OE and ALOE, or of what there is; and the budget."""
+    base = base_epsilon(runs[0].cell.dataset, [run.cell.eval_epsilon for run in runs])
+    best: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.cell.seed):
+        if "msp" in run.detectors() and run.cell.eval_epsilon == base:
+            best.setdefault(run.cell.objective, run)
+    shown = [name for name in FIGURE_OBJECTIVES if name in best] or sorted(best)[:1]
+    return {OBJECTIVE_TITLES.get(name, name): best[name].scores() for name in shown}, base
 
 
 def _draw(folder: Path, runs: list[Run]) -> list[Path]:
-    """Figure 2 for the first seed at the smallest epsilon, with those of OE and ALOE that are there."""
-    best: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (run.cell.eval_epsilon, run.cell.seed)):
-        if "msp" in run.detectors():
-            best.setdefault(run.cell.objective, run)
-    shown = [name for name in FIGURE_OBJECTIVES if name in best] or sorted(best)[:1]
-    if not shown:
-        return []
-    methods = {OBJECTIVE_TITLES.get(name, name): best[name].scores() for name in shown}
-    return write_figure(folder, methods, best[shown[0]].cell.eval_epsilon)
+    methods, epsilon = shown_scores(runs)
+    return write_figure(folder, methods, epsilon) if methods else []

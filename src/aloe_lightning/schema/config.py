@@ -1,6 +1,6 @@
 """The whole config: every key, its type and its range."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -69,6 +69,12 @@ class EnergyNode(MSPNode):  # noqa: D101
     temperature: Annotated[float, Field(gt=0)]
 
 
+class PytorchOODNode(MSPNode):  # noqa: D101
+    detector: Annotated[str, Field(min_length=1)]
+    options: dict[str, Any]
+    attack: Literal["score", "softmax"]
+
+
 class MahalanobisNode(MSPNode):  # noqa: D101
     eta: Annotated[float, Field(ge=0)] | None
     images: Positive
@@ -92,6 +98,7 @@ DETECTORS = {
     "detectors__Energy": EnergyNode,
     "detectors__MaxLogit": MSPNode,
     "detectors__Mahalanobis": MahalanobisNode,
+    "detectors__PytorchOOD": PytorchOODNode,
 }
 TARGETS = {**DATA, **OUTLIERS, **OOD, **NETS, **OBJECTIVES, **DETECTORS} | {
     "objectives__InnerMaximisation": InnerNode,
@@ -150,6 +157,7 @@ class WandbNode(Node):  # noqa: D101
     mode: Literal["auto", "online", "offline"]
     project: str
     entity: str | None
+    artifact: bool
 
 
 class LauncherNode(Node):  # noqa: D101
@@ -183,6 +191,7 @@ class Config(Node):
     batch: BatchNode
     evaluation: EvaluationNode
     duplicates: DuplicatesNode
+    group: Annotated[str, Field(min_length=1)]
     study: Annotated[str, Field(min_length=1)]
     setting: str
     cell: Annotated[str, Field(min_length=1)]

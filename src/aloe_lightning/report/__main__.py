@@ -1,0 +1,35 @@
+"""`python -m aloe_lightning.report [DIR]`: the paper's tables and figures from whatever is finished."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from aloe_lightning.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; 2 for a mistake of the user's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aloe_lightning.report",
+        description="Write Tables 1 to 4 and Figure 2 from the finished runs under a folder, beside the paper's "
+        "numbers, as HTML, Markdown, LaTeX and CSV. What is missing is named.",
+    )
+    default = os.environ.get("ALOE_OUTPUTS", "outputs")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(default), help=f"of results (default: {default})")
+    parser.add_argument("--out", type=Path, help="where the report goes (default: report/ in the folder)")
+    chosen = parser.parse_args(arguments)
+    from aloe_lightning.report.full import report
+
+    try:
+        written = report(chosen.folder, chosen.out or chosen.folder / "report")
+    except UserError as error:
+        print(f"aloe_lightning.report: error: {error}", file=sys.stderr)
+        return 2
+    for path in written:
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
