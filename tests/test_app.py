@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from aloe_lightning import app
 from aloe_lightning.arguments import normalised
@@ -265,10 +267,15 @@ def test_weights_that_are_nowhere(refused, tmp_path):
     assert "checkpoint=" in line
 
 
-def test_weights_of_another_architecture(refused, tmp_path):
-    save_weights(tmp_path / "w.pt", SmallNet(10, width=8), {})
-    line = refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}")
-    assert line.startswith(f"{tmp_path / 'w.pt'} is of another architecture than net=SmallNet: ")
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_weights_of_another_architecture(refused, tmp_path, name):
+    state = SmallNet(10, width=8)
+    if name == "w.pt":
+        torch.save({"state_dict": state.state_dict()}, tmp_path / name)
+    else:
+        save_weights(tmp_path / name, state, {})
+    line = refused(*TINY, f"checkpoint={tmp_path / name}")
+    assert line.startswith(f"{tmp_path / name} is of another architecture than net=SmallNet: ")
     assert "of another shape" in line
 
 
@@ -286,12 +293,15 @@ def test_garbage_for_weights(refused, tmp_path, content):
     assert str(tmp_path / "w.pt") in refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}")
 
 
-def test_truncated_weights(refused, tmp_path):
-    save_weights(tmp_path / "w.pt", SmallNet(10, width=4), {})
-    cut(tmp_path / "w.pt")
-    assert refused(*TINY, f"checkpoint={tmp_path / 'w.pt'}").startswith(
-        f"cannot read the checkpoint {tmp_path / 'w.pt'}"
-    )
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_truncated_weights(refused, tmp_path, name):
+    if name == "w.pt":
+        torch.save(SmallNet(10, width=4).state_dict(), tmp_path / name)
+    else:
+        save_weights(tmp_path / name, SmallNet(10, width=4), {})
+    cut(tmp_path / name)
+    line = refused(*TINY, f"checkpoint={tmp_path / name}")
+    assert line.startswith(f"cannot read the checkpoint {tmp_path / name}")
 
 
 @pytest.mark.parametrize("form", ["pickle", "torch"])
@@ -370,26 +380,26 @@ def test_without_arguments_the_demo_runs_all_five_objectives(call, cells, tmp_pa
     assert call().code == 0
     names = [config["objective"]["name"] for config, _ in cells]
     assert names == ["original", "oe", "adv", "aoe", "aloe"]
+    assert all(
+        config["cell"].startswith(f"{name}-train3-eval3-seed0-") for name, (config, _) in zip(names, cells, strict=True)
+    )
     assert {config["data"]["name"] for config, _ in cells} == {"demo"}
-    assert [folder for _, folder in cells] == [
-        tmp_path / "outputs" / "demo" / f"{name}-train3-eval3-seed0-{config['setting']}"
-        for name, (config, _) in zip(names, cells, strict=True)
-    ]
+    assert [folder for _, folder in cells] == [tmp_path / "outputs" / "demo" / config["cell"] for config, _ in cells]
 
 
 def test_a_sweep_may_be_asked_for_amid_the_overrides(call, cells, tmp_path):
     assert call("+experiment=cifar10_aloe", "-m", "epsilon=1,2").code == 0
     assert [(config["epsilon"], config["data"]["name"]) for config, _ in cells] == [(1, "cifar10"), (2, "cifar10")]
-    assert [folder for _, folder in cells] == [
-        tmp_path / "outputs" / "cifar10" / f"aloe-train{epsilon}-eval{epsilon}-seed0-{cells[0][0]['setting']}"
-        for epsilon in (1, 2)
-    ]
+    assert [folder for _, folder in cells] == [tmp_path / "outputs" / "cifar10" / config["cell"] for config, _ in cells]
+    names = [config["cell"].rpartition("-")[0] for config, _ in cells]
+    assert names == ["aloe-train1-eval1-seed0", "aloe-train2-eval2-seed0"]
 
 
 def test_a_single_cell_has_the_same_folder_as_in_a_sweep(call, cells, tmp_path):
     assert call("+experiment=cifar10_aloe", "epsilon=2").code == 0
     ((config, folder),) = cells
-    assert folder == tmp_path / "outputs" / "cifar10" / f"aloe-train2-eval2-seed0-{config['setting']}"
+    assert folder == tmp_path / "outputs" / "cifar10" / config["cell"]
+    assert config["cell"].startswith("aloe-train2-eval2-seed0-")
 
 
 @pytest.mark.parametrize(("classes", "objective"), [(10, "aloe"), (100, "original")])
@@ -417,7 +427,7 @@ def test_a_cell_of_the_paper_runs_on_the_official_layout(call, sound_root, tmp_p
         *(("msp", "id", "one_minus_fpr95"), ("odin", "id", "one_minus_fpr95")),
     ]
     assert len(records) == len(keys) + len(of_the_classifier)
-    weights = torch.load(folder / "weights.pt", weights_only=True)["state_dict"]
+    weights = load_file(Path(json.loads((folder / "versions.json").read_text())["model"]) / "weights.safetensors")
     assert {len(t) for name, t in weights.items() if name == "fc.weight"} == {classes}
 
 

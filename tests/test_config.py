@@ -1,48 +1,26 @@
 """The configuration: every file composes, the schema says what the code accepts, and a mistake is answered in words."""
 
 import inspect
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 
 import aloe_lightning.conf
 import pytest
 import yaml
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
 from aloe_lightning import schema
-from aloe_lightning.config import fingerprint, nearest, register_resolvers, validated
+from aloe_lightning.config import nearest, validated
 from aloe_lightning.data import BatchSizes
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import EvaluationSettings
 from aloe_lightning.tracking import wandb_logger
+from composing import changed, composed
 
 CONF = Path(aloe_lightning.conf.__file__).parent
-register_resolvers()
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 OWN = ["+experiment=own", "data.train=a", "data.test=b", "+ood.far=c"]
-
-
-@cache
-def composed(*overrides):
-    """The config of Hydra's overrides; composing takes long, so that nothing is composed twice."""
-    GlobalHydra.instance().clear()
-    with initialize_config_module("aloe_lightning.conf", version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
-def changed(base, *settings):
-    """A composed config with `key=value` settings put in afterwards, as an experiment file puts them in."""
-    cfg = deepcopy(composed(*base))
-    OmegaConf.set_struct(cfg, False)
-    for setting in settings:
-        key, value = setting.split("=", 1)
-        OmegaConf.update(cfg, key, yaml.safe_load(value), force_add=True)
-    return cfg
 
 
 def content_of(*overrides):
@@ -168,6 +146,7 @@ def test_gtsrb_aloe_is_the_papers_setting():
 def test_cifar100_differs_from_cifar10_in_the_data_and_odins_step():
     ten, hundred = (content_of(f"+experiment=cifar{classes}_aloe") for classes in (10, 100))
     assert hundred.pop("setting") != ten.pop("setting")
+    assert (hundred.pop("group"), ten.pop("group")) == ("cifar100", "cifar10")
     assert hundred.pop("cell").rsplit("-", 1)[0] == ten.pop("cell").rsplit("-", 1)[0]
     assert hundred["detector"]["odin"].pop("eta") == 0.0028
     assert ten["detector"]["odin"].pop("eta") == 0.0014
@@ -244,7 +223,7 @@ def test_plain_nodes_have_the_fields_of_their_dataclasses(node, built):
 
 def test_the_fields_of_wandb_are_the_loggers():
     parameters = set(inspect.signature(wandb_logger).parameters) - {"folder", "name", "group", "tags"}
-    assert set(schema.WandbNode.model_fields) == parameters | {"kind"}
+    assert set(schema.WandbNode.model_fields) == parameters | {"kind", "artifact"}
 
 
 def test_every_key_of_the_schema_is_in_the_composed_config():
@@ -435,51 +414,3 @@ def test_own_data_without_ood_sets_is_told_how_to_name_them():
 def test_nearest_is_silent_where_nothing_is_near():
     assert nearest("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
     assert nearest("xyzzy", ["seed", "epsilon"]) == ""
-
-
-# --- which cells stand in one table ---
-
-CIFAR10 = "+experiment=cifar10"
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
-        *("paths.outputs=/elsewhere", "study=other", "cell=other", "redo=training", "debug=true"),
-        *("data.verify=false", "trainer.log_every_n_steps=5", "evaluation.batch_size=7"),
-    ],
-)
-def test_the_fingerprint_ignores(setting):
-    assert fingerprint(changed([CIFAR10], setting)) == fingerprint(composed(CIFAR10))
-
-
-@pytest.mark.parametrize("choice", ["objective=oe", "logger=wandb"])
-def test_the_fingerprint_ignores_the_choice(choice):
-    assert fingerprint(composed(CIFAR10, choice)) == fingerprint(composed(CIFAR10))
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        *("net.depth=40", "net.growth_rate=24", "trainer.max_steps=7", "trainer.max_epochs=7", "optim.lr=0.2"),
-        *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.train.batchnorm=train"),
-        *("detector.odin.eta=0.1", "evaluation.max_id=100", "trainer.precision=32-true", "outliers.name=other"),
-        *("checkpoint=some.pt", "objective.outlier_weight=1", "attack.eval.name=other"),
-    ],
-)
-def test_the_fingerprint_changes_with(setting):
-    assert fingerprint(changed([CIFAR10], setting)) != fingerprint(composed(CIFAR10))
-
-
-@pytest.mark.parametrize("choice", ["net=small", "ood=svhn"])
-def test_the_fingerprint_changes_with_the_choice(choice):
-    assert fingerprint(composed(CIFAR10, choice)) != fingerprint(composed(CIFAR10))
-
-
-def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_hex_digits():
-    configs = [composed(CIFAR10), *(changed([], *s) for s in ([], ["net.width=8"], ["trainer.max_steps=9"]))]
-    prints = {fingerprint(cfg) for cfg in configs}
-    assert {validated(cfg)["setting"] for cfg in configs} == prints
-    assert len(prints) == 4
-    assert all(len(found) == 8 and int(found, 16) >= 0 for found in prints)

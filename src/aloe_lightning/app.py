@@ -61,7 +61,7 @@ class Session(Callback):
             print(f"{len(logs)} of the cells failed; the same command again computes what is missing:", file=sys.stderr)
         for path in logs:
             lines = path.read_text().strip().splitlines() or [""]
-            print(f"  {path.parent.name}: {lines[-1]}\n    {path}", file=sys.stderr)
+            print(f"  {path.parent.name}: {lines[-1]}\n    {path.absolute()}", file=sys.stderr)
 
 
 register_resolvers()

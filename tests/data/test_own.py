@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from aloe_lightning.build import with_statistics
 from aloe_lightning.data import LabelledArrays, LabelledFolder
@@ -422,7 +423,8 @@ def test_ones_own_photographs_are_trained_on_and_evaluated(command, photographs)
     config, found = json.loads((cell / "config.json").read_text()), folder_data(root / "train").statistics()
     for part in ("data", "net"):
         assert [config[part][key] for key in ("num_classes", "mean", "std")] == list(found)
-    state = torch.load(cell / "weights.pt", weights_only=True)["state_dict"]
+    (file,) = outputs.glob("models/own-aloe-*/weights.safetensors")
+    state = load_file(file)
     assert [len(state[name]) for name in state if name.endswith("weight")][-1] == 7
     with np.load(cell / "scores.npz") as scores:
         counts = {name.split("/")[1]: len(scores[name]) for name in scores.files if name.startswith("msp/")}

@@ -4,7 +4,7 @@ import torch
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import MSP, ODIN, Energy, FitData, MaxLogit, max_softmax
 from aloe_lightning.detectors.odin import ETAS, TEMPERATURES, random_noise
-from aloe_lightning.metrics import fpr_at_tpr
+from aloe_lightning.metrics import auroc, fpr_at_tpr
 
 
 @pytest.mark.parametrize("detector", [MSP(), ODIN()])
@@ -119,7 +119,8 @@ def test_odin_chooses_the_pair_that_a_slow_search_finds(small_net):
         for temperature in TEMPERATURES:
             for eta in ETAS:
                 score = ODIN(temperature=temperature, eta=eta).fit(small_net)
-                found[temperature, eta] = fpr_at_tpr(score(inside), score(outside))
+                scores = score(inside), score(outside)
+                found[temperature, eta] = fpr_at_tpr(*scores), -auroc(*scores)
     assert found[fitted.settings["temperature"], fitted.settings["eta"]] == min(found.values())
 
 

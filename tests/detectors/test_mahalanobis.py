@@ -7,7 +7,7 @@ from sklearn.covariance import EmpiricalCovariance
 
 from aloe_lightning.attacks import ConfidenceAttack
 from aloe_lightning.data import ImageSet
-from aloe_lightning.detectors import FitData, Mahalanobis, read_mahalanobis, write_fitted
+from aloe_lightning.detectors import ODIN, FitData, KeptDetector, Mahalanobis, read_fitted, write_fitted
 from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
 from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, bound, regression
 from aloe_lightning.errors import UserError
@@ -192,13 +192,29 @@ def test_a_fit_is_a_function_of_the_seed(learnt):
 def test_what_was_learnt_is_kept_and_read_without_pickle(learnt, tmp_path):
     net, data, inside, _ = learnt
     fitted = Mahalanobis(eta=0.001, images=50).fit(net, data)
-    write_fitted(tmp_path / "detectors", {"mahalanobis": fitted})
-    file = tmp_path / "detectors" / "mahalanobis.safetensors"
+    write_fitted(tmp_path, "mine", fitted)
+    again = read_fitted(tmp_path, "mine", Mahalanobis(), net)
+    assert again.settings == fitted.settings
     with torch.no_grad():
-        assert torch.equal(read_mahalanobis(file, net)(inside), fitted(inside))
+        assert torch.equal(again(inside), fitted(inside))
+    file = tmp_path / "mine.safetensors"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(UserError, match=str(file)):
-        read_mahalanobis(file, net)
+    with pytest.raises(UserError, match=f"mine in {tmp_path}"):
+        read_fitted(tmp_path, "mine", Mahalanobis(), net)
+
+
+@pytest.mark.parametrize("detector", [Mahalanobis(eta=0.001, images=50), ODIN(temperature=None, eta=None, noise=30)])
+def test_a_fit_is_made_once_for_a_net(learnt, tmp_path, detector):
+    net, data, inside, _ = learnt
+    kept = KeptDetector(detector, tmp_path / "fits", "mine")
+    assert kept.learns
+    first = kept.fit(net, data)
+    assert not kept.learns
+    second = kept.fit(net)  # without data: it is not made again
+    with torch.no_grad():
+        assert torch.equal(second(inside), first(inside))
+    assert KeptDetector(detector, tmp_path / "fits", "mine", afresh=True).learns
+    assert KeptDetector(detector, tmp_path / "fits", "another").learns
 
 
 def test_without_data_it_does_not_fit(small_net):

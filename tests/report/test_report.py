@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aloe_lightning.evaluate import Evaluation, SetScores
-from aloe_lightning.records import Cell, write_records
+from aloe_lightning.records import Cell, read_records, write_records
 from aloe_lightning.report import write_report
 from aloe_lightning.report.methods import PAPER_METHODS, method_of, row_order
 from aloe_lightning.report.tables import by_ood_csv, markdown, tidy_csv, tidy_rows
@@ -136,7 +136,7 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
     other = tmp_path / "other"
     other.mkdir()
     write_records(other / "records.jsonl", records_of(evaluation(9), replace(CELL, setting="ffffffff")))
-    report = write_report(tmp_path, CELL)
+    report = write_report(tmp_path, read_records(tmp_path / "aloe-1-0" / "records.jsonl"))
     assert report.left_out == [other]
     assert sorted(p.name for p in report.files) == [
         "scores.pdf", "scores.png", "tables.csv", "tables.md", "tables_by_ood.csv",
@@ -152,7 +152,7 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
 def test_a_study_with_missing_cells_is_still_tabulated(tmp_path):
     study(tmp_path, epsilons=(1,))
     (tmp_path / "aloe-1-0" / "records.jsonl").unlink()
-    methods = {row.method for row in write_report(tmp_path, CELL).rows}
+    methods = {row.method for row in write_report(tmp_path, read_records(tmp_path / "oe-1-0" / "records.jsonl")).rows}
     assert "OE+ODIN" in methods
     assert "ALOE" not in methods
 
@@ -165,15 +165,22 @@ def test_a_study_with_missing_cells_is_still_tabulated(tmp_path):
         ({"setting": "other"}, False),
         ({"objective": "original", "outlier_pixels": ""}, True),
         ({"seed": 1}, True),
+        ({"seed": 1, "detectors": {"msp": "f"}}, True),
+        ({"seed": 1, "detectors": {"msp": "f", "odin": "another"}}, False),
     ],
 )
-def test_only_runs_of_the_same_pixels_stand_in_one_table(tmp_path, other, together):
-    cell = replace(CELL, pixels="a", outlier_pixels="b")
-    for name, one in (("first", cell), ("second", replace(cell, **other))):
+def test_only_runs_that_agree_stand_in_one_table(tmp_path, other, together):
+    cell, settings = replace(CELL, pixels="a", outlier_pixels="b"), {"msp": "f", "odin": "g"}
+    theirs = other.pop("detectors", settings)
+    for name, one, found in (("first", cell, settings), ("second", replace(cell, **other), theirs)):
         (tmp_path / name).mkdir()
-        write_records(tmp_path / name / "records.jsonl", records_of(evaluation(0), one))
+        scored = evaluation(0)
+        for one_set in (scored.id, *scored.ood.values()):
+            for detector in set(settings) - set(found):
+                del one_set.scores[detector]
+        write_records(tmp_path / name / "records.jsonl", records_of(scored, one, found))
         write_scores(tmp_path / name / "scores.npz", evaluation(0))
-    report = write_report(tmp_path, cell)
+    report = write_report(tmp_path, read_records(tmp_path / "first" / "records.jsonl"))
     assert report.left_out == ([] if together else [tmp_path / "second"])
 
 

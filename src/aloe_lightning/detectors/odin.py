@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aloe_lightning.attacks import attackable, gradient_sign
 from aloe_lightning.detectors.detector import FitData, Fitted, in_batches, of_softmax
 from aloe_lightning.detectors.msp import max_softmax
-from aloe_lightning.metrics import fpr_at_tpr
+from aloe_lightning.metrics import auroc, fpr_at_tpr
 from aloe_lightning.randomness import generator
 
 TEMPERATURES = (1.0, 10.0, 100.0, 1000.0)
@@ -66,11 +66,11 @@ class ODIN:
         return of_softmax(net, score, temperature=temperature, eta=eta)
 
     def _choose(self, net: nn.Module, data: FitData) -> tuple[float, float]:
-        """The pair of least FPR at 95 % TPR between training images and noise; of equals the first."""
+        """The pair of least FPR at 95 % TPR between training images and noise; of equals the one of greatest AUROC."""
         sides = data.sample(data.inliers, self.noise, "odin"), random_noise(self.noise, data.seed)
         temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
         etas = ETAS if self.eta is None else (self.eta,)
-        found: dict[tuple[float, float], float] = {}
+        found: dict[tuple[float, float], tuple[float, float]] = {}
         for temperature in temperatures:
             scores: dict[float, list[list[Tensor]]] = {eta: [[], []] for eta in etas}
             for side, images in enumerate(sides):
@@ -80,7 +80,8 @@ class ODIN:
                         for eta in etas:
                             scores[eta][side].append(max_softmax(net(batch + eta * step), temperature).cpu())
             for eta, (inside, outside) in scores.items():
-                found[temperature, eta] = fpr_at_tpr(torch.cat(inside), torch.cat(outside))
+                both = torch.cat(inside), torch.cat(outside)
+                found[temperature, eta] = fpr_at_tpr(*both), -auroc(*both)
         return min(found, key=lambda pair: found[pair])
 
 

@@ -1,0 +1,87 @@
+"""A sweep that is killed at any moment and started again ends in the tables of one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from test_end_to_end import TINY
+
+SWEEP = ("-m", "+sweep=methods", "objective=original,oe,aloe", "epsilon=1,2", *TINY)
+SLOWER = ("trainer.max_steps=30", "checkpoint_seconds=0.05")
+
+
+def started(folder, *words):
+    """The sweep in a process group of its own."""
+    environment = {**os.environ, "ALOE_OUTPUTS": str(folder), "OMP_NUM_THREADS": "1"}
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        command = [sys.executable, "-m", "aloe_lightning", *SWEEP, *words]
+        return subprocess.Popen(
+            command, env=environment, cwd=folder.parent, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def tables(folder):
+    return {path.name: path.read_bytes() for path in (folder / "demo").glob("tables*")}
+
+
+def times(folder):
+    """When each result and each net was finished."""
+    return {path: path.stat().st_mtime_ns for name in ("records.jsonl", "model.json") for path in folder.rglob(name)}
+
+
+def test_kills_at_random_moments_change_nothing(tmp_path):
+    """The one process of the sweep is parent and job at once: kill -9 takes both, amid training, attack or writing."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    begun = time.monotonic()
+    assert started(whole, *SLOWER).wait(timeout=240) == 0
+    lasted = time.monotonic() - begun
+    moments = random.Random(0)
+    finished, kills = {}, 0
+    while kills < 4:
+        sweep = started(parts, *SLOWER)
+        try:
+            sweep.wait(timeout=moments.uniform(0.35, 0.8) * lasted)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(sweep.pid, signal.SIGKILL)
+            sweep.wait()
+            kills += 1
+        assert {path: when for path, when in times(parts).items() if path in finished} == finished
+        finished = times(parts)
+    assert kills >= 1
+    assert started(parts, *SLOWER).wait(timeout=240) == 0
+    assert tables(parts) == tables(whole)
+    assert len(tables(whole)) == 3
+    assert {path: when for path, when in times(parts).items() if path in finished} == finished
+
+
+def test_two_sweeps_at_once_train_no_net_twice(tmp_path):
+    folder = tmp_path / "both"
+    sweeps = [started(folder, "epsilon=1"), started(folder, "epsilon=2")]
+    assert [sweep.wait(timeout=240) for sweep in sweeps] == [0, 0]
+    log = (tmp_path / "both.log").read_text()
+    assert [log.count(f"\n{name}: training\n") for name in ("original", "oe", "aloe")] == [1, 1, 2]
+
+
+def test_a_cell_that_fails_does_not_stop_the_others_and_is_named_last_with_its_log(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        command("-m", "+sweep=methods", "objective=oe,original", "optim.lr=1e30,0.1", *TINY)
+    assert end.value.code == 2
+    outputs = Path.cwd() / "outputs"
+    assert len(list(outputs.glob("demo/*/records.jsonl"))) == 2
+    printed = capsys.readouterr().err
+    assert "2 of the cells failed" in printed
+    for log in outputs.glob("demo/*/failed.log"):
+        assert "diverged" in log.read_text()
+        assert str(log) in printed
+    with pytest.raises(SystemExit):
+        command("-m", "+sweep=methods", "objective=oe,original", "optim.lr=1e30,0.1", *TINY)
+    assert capsys.readouterr().err.count("done before") == 2
+    command("-m", "+sweep=methods", "objective=oe,original", "optim.lr=0.1", *TINY)
+    assert "failed" not in capsys.readouterr().err
