@@ -161,6 +161,6 @@ def missing(found: Sequence[Measure], published: Sequence[Row]) -> list[str]:
     ordered = sorted(lines.items(), key=lambda line: (line[0][0], dataset_order(line[0][1]), line[0][2]))
     return [
         f"{table.replace('table', 'Table ')}, {dataset}, {', '.join(map(budget, epsilons))}: "
-        + ", ".join(sorted(methods, key=lambda m: row_order(m) or objective_order(m)))
+        + ", ".join(sorted(methods, key=objective_order if table == "table4" else lambda m: row_order(m) or (99, m)))
         for (table, dataset, epsilons), methods in ordered
     ]
