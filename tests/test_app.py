@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -497,3 +498,10 @@ def test_an_interrupted_training_ends_with_130_and_a_word(call, monkeypatch):
     assert answer.code == 130
     assert answer.err.splitlines()[-1] == "aloe_lightning: interrupted"
     assert signal.getsignal(signal.SIGINT) is handler, "Lightning ignores the signal for good"
+
+
+def test_a_killed_job_of_a_launcher_is_told_in_a_line(call):
+    with patch("aloe_lightning.app.job", side_effect=BrokenExecutor("a worker was killed")):
+        answer = call("-m", "+sweep=methods")
+    assert answer.code == 1
+    assert "the same command computes what is missing" in answer.err

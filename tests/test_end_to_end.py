@@ -164,6 +164,10 @@ def test_what_is_done_is_not_computed_again_unless_asked(command, capsys):
     assert times() == first
     assert "done before" in printed.err
     assert "means over the OOD test sets" in printed.out
+    shown = (outputs / "demo" / "tables.csv").read_text()
+    (outputs / "demo" / "tables.csv").unlink()
+    command("+experiment=demo_oe", *TINY)
+    assert (outputs / "demo" / "tables.csv").read_text() == shown
     command("+experiment=demo_oe", *TINY, "redo=evaluation")
     second = times()
     assert (second[0] > first[0], second[1] == first[1]) == (True, True)

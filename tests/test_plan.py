@@ -1,6 +1,7 @@
 """What a sweep would compute: which cells, which nets, what is done, how long the rest takes."""
 
 import json
+from functools import cache
 
 import pytest
 
@@ -11,21 +12,21 @@ from aloe_lightning.report.published import published_rows
 from test_end_to_end import TINY
 
 
-@pytest.fixture
-def plan(tmp_path, monkeypatch):
-    monkeypatch.setenv("ALOE_OUTPUTS", str(tmp_path / "outputs"))
-    return lambda *words: planned(["--multirun", *words])
+@cache
+def plan(*words):
+    """The cells of a sweep; composing 60 configs takes long, so that nothing is composed twice."""
+    return planned(["--multirun", *words, "paths.outputs=outputs"])
 
 
 @pytest.mark.parametrize(
     ("sweep", "cells", "nets"), [("table1", 15, 15), ("table2", 15, 15), ("table3", 30, 22), ("table4", 15, 15)]
 )
-def test_the_papers_tables(plan, sweep, cells, nets):
+def test_the_papers_tables(sweep, cells, nets):
     found = plan(f"+sweep={sweep}")
     assert (len(found), len({cell.model.folder for cell in found})) == (cells, nets)
 
 
-def test_the_whole_paper_is_45_cells_of_33_nets(plan):
+def test_the_whole_paper_is_45_cells_of_33_nets():
     found = plan("+sweep=paper")
     assert (len(found), len({cell.model.folder for cell in found})) == (45, 33)
     budgets = {}
@@ -47,14 +48,14 @@ def test_the_budgets_of_the_paper_are_those_of_its_tables():
     assert {name: tuple(sorted(found)) for name, found in budgets.items()} == PUBLISHED_EPSILONS
 
 
-def test_seeds_multiply_and_a_choice_of_ones_own_replaces(plan):
+def test_seeds_multiply_and_a_choice_of_ones_own_replaces():
     found = plan("+sweep=paper", "seed=0,1,2", "epsilon=1", "objective=oe,aloe", "+experiment=cifar10")
     assert {(c.config["objective"]["name"], c.config["seed"]) for c in found} == {
         (name, seed) for name in ("oe", "aloe") for seed in (0, 1, 2)
     }
 
 
-def test_all_cells_of_a_data_set_can_stand_in_one_table(plan):
+def test_all_cells_of_a_data_set_can_stand_in_one_table():
     for name in ("table1", "paper"):
         settings = {}
         for cell in plan(f"+sweep={name}"):
@@ -89,7 +90,7 @@ def test_the_dry_view_tells_done_from_trained_from_interrupted_and_touches_nothi
     assert any(line.startswith("1 of 4 cells done, 4 nets; about ") for line in lines)
 
 
-def test_what_is_left_is_estimated_from_the_work_of_what_is_done(plan, command, tmp_path):
+def test_what_is_left_is_estimated_from_the_work_of_what_is_done(command):
     from aloe_lightning.plan import Measured
 
     words = ["-m", "+sweep=methods", *TINY]

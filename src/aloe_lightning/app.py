@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,7 +50,8 @@ class Session(Callback):
         if cls.folder is not None and cls.folder.is_dir() and os.environ.get("LOCAL_RANK", "0") == "0":
             from aloe_lightning.report import show_studies
 
-            show_studies(cls.folder, since)
+            if show_studies(cls.folder, since):
+                print(f"All of it beside the paper's: python -m aloe_lightning.report {cls.folder}")
 
     @classmethod
     def show_failures(cls, since: float) -> None:
@@ -80,7 +82,7 @@ def job(cfg: DictConfig) -> None:
             return
         if config["redo"] == "nothing" and is_done(config, folder):
             log.info("done before, redo=evaluation or redo=training computes it again: %s", folder)
-            os.utime(folder.parent / "tables.csv")  # the tables are shown at the end
+            show_again(folder)
             return
         from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
 
@@ -92,6 +94,18 @@ def job(cfg: DictConfig) -> None:
         elif isinstance(error, UserError) and cfg.get("debug") is not True:
             tell(error)
         raise
+
+
+def show_again(folder: Path) -> None:
+    """Have the tables of a cell that was done before shown at the end."""
+    tables = folder.parent / "tables.csv"
+    if tables.is_file():
+        os.utime(tables)
+        return
+    from aloe_lightning.records import read_records
+    from aloe_lightning.report import write_report
+
+    write_report(folder.parent, read_records(folder / "records.jsonl"))
 
 
 def refuse_processes_in_a_sweep(config: dict[str, Any]) -> None:
@@ -135,6 +149,10 @@ def main(arguments: list[str] | None = None) -> None:
         if Session.composed:
             raise
         tell(error)
+    except BrokenExecutor:  # a launcher's process was killed, and the launcher gives up
+        told = "a job of the sweep was killed, by hand or for want of memory: the same command computes what is missing"
+        print(f"aloe_lightning: error: {told}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("aloe_lightning: interrupted", file=sys.stderr)
         sys.exit(130)

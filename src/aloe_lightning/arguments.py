@@ -32,7 +32,8 @@ def normalised(arguments: Sequence[str]) -> list[str]:
             flags.extend([value for value in [next(words, None)] if value is not None])
     if flags and flags[-1] in ("--info", "-i") and overrides and overrides[0] in INFO_TOPICS:
         flags.append(overrides.pop(0))
-    if any(word.startswith("+sweep=") for word in overrides) and not {"-m", "--multirun"} & set(flags):
+    other_modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-h", "--help"}
+    if any(word.startswith("+sweep=") for word in overrides) and not other_modes & set(flags):
         flags.append("--multirun")  # a sweep that does not sweep is never what was meant
     return flags + overrides
 

@@ -1,7 +1,6 @@
 """The whole report of a folder of results, in every form."""
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from aloe_lightning.report.curves import curves_figure
 from aloe_lightning.report.figure import score_figure
 from aloe_lightning.report.grids import Grid, budget, grids, missing
 from aloe_lightning.report.measures import Measure, measures, measures_csv
-from aloe_lightning.report.methods import method_of, row_order
+from aloe_lightning.report.methods import OBJECTIVE_TITLES, method_of, objective_order, row_order
 from aloe_lightning.report.page import Details, Figure, Page, html
+from aloe_lightning.report.provenance import machine_of, training_of
 from aloe_lightning.report.published import published_rows
+from aloe_lightning.report.runs import Run
 from aloe_lightning.report.study import shown_scores
 from aloe_lightning.report.tables import base_epsilon, by_ood_csv
 from aloe_lightning.report.write import LATEX_HEAD, latex_table, markdown_table
@@ -92,7 +93,10 @@ def _caption(grid: Grid, collection: Collection, found: Sequence[Measure]) -> st
     parts.append(READING)
     if any(m.published is not None for m in mine):
         parts.append(BESIDE)
-    return " ".join([*parts, *(f"{group.title}: {data_of(group.records)}" for group in groups)])
+    titles: dict[str, list[str]] = {}
+    for group in groups:
+        titles.setdefault(data_of(group.records), []).append(group.title)
+    return " ".join([*parts, *(f"{', '.join(names)}: {text}" for text, names in titles.items())])
 
 
 def _summary(collection: Collection, gaps: Sequence[str]) -> str:
@@ -155,6 +159,10 @@ def _each_ood_set(group: Group) -> list[Details]:
     return tables
 
 
+def _training_order(run: Run) -> tuple[int, str]:
+    return objective_order(OBJECTIVE_TITLES.get(run.cell.objective, run.cell.objective))
+
+
 def _notes(collection: Collection, gaps: Sequence[str]) -> dict[str, Sequence[str]]:
     notes: dict[str, Sequence[str]] = {}
     if gaps:
@@ -163,19 +171,12 @@ def _notes(collection: Collection, gaps: Sequence[str]) -> dict[str, Sequence[st
         notes["Left out"] = [f"of another setting or other pixels: {path}" for path in collection.left_out]
     if collection.unreadable:
         notes["Not read"] = [f"records of another version: {path}" for path in collection.unreadable]
-    notes["Made by"] = sorted(
-        {line for group in collection.groups for run in group.runs for line in _provenance(run.folder)}
-    )
+    runs = [run for group in collection.groups for run in sorted(group.runs, key=_training_order)]
+    trained = list(dict.fromkeys(line for run in runs for line in training_of(run.folder)))
+    if trained:
+        notes["Trained on"] = trained
+    notes["Made by"] = sorted({line for run in runs for line in machine_of(run.folder)})
     return notes
-
-
-def _provenance(folder: Path) -> list[str]:
-    file = folder / "versions.json"
-    if not file.is_file():
-        return []
-    facts = json.loads(file.read_text())
-    packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items())
-    return [f"{facts.get('platform')}, {facts.get('device')}, Python {facts.get('python')}: {packages}"]
 
 
 def _markdown(page: Page, drawings: Sequence[tuple[str, str, str]]) -> str:

@@ -27,8 +27,9 @@ def show_study(folder: Path) -> None:
     console.print(f"Tables and figure: {folder}", soft_wrap=True, highlight=False)
 
 
-def show_studies(folder: Path, since: float) -> None:
-    """Print every study under a folder whose tables were written after a time (seconds since the epoch)."""
-    for path in sorted(folder.glob("*/tables.csv")):
-        if path.stat().st_mtime >= since:
-            show_study(path.parent)
+def show_studies(folder: Path, since: float) -> int:
+    """Print every study under a folder whose tables were written after a time (seconds since the epoch); how many."""
+    found = [path.parent for path in sorted(folder.glob("*/tables.csv")) if path.stat().st_mtime >= since]
+    for study in found:
+        show_study(study)
+    return len(found)
