@@ -21,6 +21,7 @@ from aloe_lightning.report.full import report
 from aloe_lightning.report.grids import grids, missing
 from aloe_lightning.report.measures import measures
 from aloe_lightning.report.methods import PAPER_METHODS
+from aloe_lightning.report.ordering import ordering
 from aloe_lightning.report.published import published_rows
 from aloe_lightning.results import records_of, write_scores
 
@@ -106,6 +107,19 @@ def test_the_tables_have_the_papers_shape(found):
     assert [block.label for block in three.blocks] == ["GTSRB", "CIFAR-10"]
     assert [name for name, _ in four.blocks[0].rows] == ["Original", "OE", "ADV", "AOE", "ALOE"]
     assert all(m is not None for grid in (one, two, three, four) for b in grid.blocks for _, row in b.rows for m in row)
+
+
+def test_the_order_of_methods_is_held_to_the_papers(found):
+    lines = ordering(found)
+    assert [line.split(":")[0] for line in lines] == [
+        *(f"{name}, {b}" for name in ("GTSRB", "CIFAR-10") for b in ("clean", *(f"ε = {e}/255" for e in (1, 2, 3, 4)))),
+        "CIFAR-100, clean", "CIFAR-100, ε = 1/255",
+    ]  # fmt: skip
+    same = [replace(m, row=replace(m.row, value=m.published)) for m in found if m.published is not None]
+    reverse = [replace(m, row=replace(m.row, value=-m.published)) for m in found if m.published is not None]
+    assert all(": 1.00; " in line for line in ordering(same))
+    assert all(": -1.00; " in line for line in ordering(reverse))
+    assert "the paper's ALOE+ODIN > ALOE > AOE > ADV > OE+ODIN > Mahalanobis > ODIN > OE > MSP" in lines[6]
 
 
 def test_the_best_of_a_column_is_the_least_or_the_greatest(found):

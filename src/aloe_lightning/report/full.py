@@ -13,6 +13,7 @@ from aloe_lightning.report.figure import score_figure
 from aloe_lightning.report.grids import Grid, budget, grids, missing
 from aloe_lightning.report.measures import Measure, measures, measures_csv
 from aloe_lightning.report.methods import OBJECTIVE_TITLES, method_of, objective_order, row_order
+from aloe_lightning.report.ordering import ordering
 from aloe_lightning.report.page import Details, Figure, Page, html
 from aloe_lightning.report.provenance import machine_of, training_of
 from aloe_lightning.report.published import published_rows
@@ -53,7 +54,7 @@ def report(folder: Path, out: Path) -> list[Path]:
         tables=tables,
         figures=[Figure(title, _svg(figure), text) for title, text, _, figure in drawings],
         details=[table for group in collection.groups for table in _each_ood_set(group)],
-        notes=_notes(collection, gaps),
+        notes=_notes(collection, gaps, found),
     )
     out.mkdir(parents=True, exist_ok=True)
     everything = [record for group in collection.groups for record in group.records]
@@ -163,8 +164,10 @@ def _training_order(run: Run) -> tuple[int, str]:
     return objective_order(OBJECTIVE_TITLES.get(run.cell.objective, run.cell.objective))
 
 
-def _notes(collection: Collection, gaps: Sequence[str]) -> dict[str, Sequence[str]]:
+def _notes(collection: Collection, gaps: Sequence[str], found: Sequence[Measure]) -> dict[str, Sequence[str]]:
     notes: dict[str, Sequence[str]] = {}
+    if orders := ordering(found):
+        notes["Order of the methods by AUROC, rank correlation with the paper's"] = orders
     if gaps:
         notes["Missing"] = gaps
     if collection.left_out:
