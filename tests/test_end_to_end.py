@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from aloe_lightning.records import read_records
 from aloe_lightning.train import StateKeeper
@@ -182,6 +183,82 @@ def test_one_net_serves_every_budget_and_further_detectors(command, capsys):
     assert model(outputs, "oe").name.startswith("demo-oe-seed0-")
     rows = csv.DictReader((outputs / "demo" / "tables.csv").read_text().splitlines())
     assert {r["method"] for r in rows if r["table"] == "table1"} == {"OE", "OE+ODIN", "OE+Energy"}
+
+
+def test_a_net_trained_again_takes_its_fits_and_its_cells_with_it(command, capsys):
+    """What was fitted on the old net, and what another cell measured of it, holds no longer."""
+    detector = ["detector=[msp,odin_tuned]", "detector.odin_tuned.noise=20"]
+    outputs = command("-m", "+experiment=demo_oe", "epsilon=1,2", *detector, *TINY)
+    fits = model(outputs, "oe") / "detectors"
+    first = [file.stat().st_mtime_ns for file in sorted(fits.iterdir())]
+    assert len(first) == 1
+    weights_before = (model(outputs, "oe") / "weights.safetensors").read_bytes()
+    command("+experiment=demo_oe", "epsilon=1", *detector, *TINY, "redo=training")
+    assert [file.stat().st_mtime_ns for file in sorted(fits.iterdir())] != first
+    # The same seed trains the same weights: make them others, as another version of a library would.
+    assert (model(outputs, "oe") / "weights.safetensors").read_bytes() == weights_before
+    changed = {name: tensor * 1.1 for name, tensor in weights(outputs, "oe").items()}
+    save_file(changed, model(outputs, "oe") / "weights.safetensors")
+    capsys.readouterr()
+    command("+experiment=demo_oe", "epsilon=2", *detector, *TINY)
+    assert "done before" not in capsys.readouterr().err
+
+
+def test_training_again_trains_a_shared_net_once(command, capsys):
+    words = ["-m", "+experiment=demo_oe", "epsilon=1,2", *TINY]
+    command(*words)
+    capsys.readouterr()
+    command(*words, "redo=training")
+    told = capsys.readouterr().err
+    assert (told.count("oe: training\n"), told.count("oe: evaluated")) == (1, 2)
+
+
+def test_images_of_ones_own_that_have_changed_are_noticed(command, tmp_path, capsys):
+    draws = np.random.default_rng(0)
+
+    def write(name, count, labels=True):
+        images = draws.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        if labels:
+            np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(count) % 3)
+        else:
+            np.save(tmp_path / f"{name}.npy", images)
+
+    for name, count in (("train", 48), ("test", 12)):
+        write(name, count)
+    for name in ("out", "far"):
+        write(name, 40, labels=False)
+    words = ["+experiment=own", "data=npz", "data.train=train.npz", "data.test=test.npz", "outliers=npy"]
+    words += ["outliers.path=out.npy", "+ood.far=far.npy", "objective=oe", "net.width=4", "trainer.max_steps=2"]
+    words += ["batch.inliers=16", "batch.outliers=16", "attack.eval.steps=1"]
+    outputs = command(*words)
+    before = next(outputs.glob("own/*/records.jsonl")).read_text()
+    write("far", 40, labels=False)
+    command(*words)
+    assert next(outputs.glob("own/*/records.jsonl")).read_text() != before
+    write("train", 48)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        command(*words)
+    assert "was trained on other images than data and outliers hold now: redo=training" in capsys.readouterr().err
+    command(*words, "redo=training")
+
+
+def test_tables_that_are_older_than_a_result_are_made_again(command):
+    outputs = command("-m", "+sweep=methods", "objective=oe,original", *TINY)
+    tables = outputs / "demo" / "tables.csv"
+    whole = tables.read_text()
+    tables.write_text("\n".join(line for line in whole.splitlines() if ",OE" not in line) + "\n")
+    os.utime(tables, (1, 1))
+    command("+experiment=demo_original", *TINY)
+    assert tables.read_text() == whole
+
+
+def test_mistakes_of_detectors_are_told_before_the_training(command, capsys):
+    with pytest.raises(SystemExit):
+        command(*TINY, "detector=[odin_tuned,pytorch_ood]", "detector.pytorch_ood.detector=GENN")
+    told = capsys.readouterr().err
+    assert "no detector 'GENN'" in told
+    assert "training" not in told.split("error:")[0]
 
 
 def test_other_weights_under_the_same_name_are_evaluated_again(command):

@@ -142,3 +142,17 @@ def test_detectors_with_a_loss_of_their_own_are_scored_on_images_of_their_own(sm
             attacked = attack(small_net, x, "ood", loss=found.fitted[crafted].loss)
             expected = found.fitted[name](attacked)
             np.testing.assert_allclose(flat(found)["noise", name, "attacked"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_each_detector_with_a_loss_of_its_own_is_attacked_by_it(small_net):
+    """Whoever stands beside it: of two that call their attack the same, each has its own images."""
+    data = FitData(inliers=image_set(90, 5, True), outliers=image_set(60, 6), num_classes=10)
+    first, second = Mahalanobis(eta=0.0, images=20), Mahalanobis(eta=0.0, images=60)
+    attack = ConfidenceAttack(epsilon=4, steps=3)
+
+    def scores(**detectors):
+        settings = EvaluationSettings(classifier=False)
+        found = evaluate(small_net, detectors, image_set(13, 1, True), SETS, attack, settings, data=data)
+        return flat(found)["id", "first", "attacked"]
+
+    np.testing.assert_array_equal(scores(first=first, second=second), scores(first=first))

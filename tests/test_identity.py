@@ -15,7 +15,7 @@ CIFAR10 = "+experiment=cifar10"
     [
         *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
         *("paths.outputs=/elsewhere", "study=other", "cell=other", "redo=training", "debug=true"),
-        *("data.verify=false", "trainer.log_every_n_steps=5", "evaluation.batch_size=7"),
+        *("trainer.log_every_n_steps=5", "evaluation.batch_size=7"),
     ],
 )
 def test_the_fingerprint_ignores(setting):
@@ -33,7 +33,7 @@ def test_the_fingerprint_ignores_the_choice(choice):
         *("net.depth=40", "net.growth_rate=24", "trainer.max_steps=7", "trainer.max_epochs=7", "optim.lr=0.2"),
         *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.train.batchnorm=train"),
         *("evaluation.max_id=100", "trainer.precision=32-true", "outliers.name=other"),
-        *("checkpoint=some.pt", "objective.outlier_weight=1", "attack.eval.name=other"),
+        *("objective.outlier_weight=1", "attack.eval.name=other"),
     ],
 )
 def test_the_fingerprint_changes_with(setting):
@@ -56,6 +56,39 @@ def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_h
 @pytest.mark.parametrize("setting", ["detector.odin.eta=0.1", "evaluation.max_id=100", "attack.eval.steps=20"])
 def test_a_cell_is_told_from_others_by_what_is_measured_too(setting):
     assert fingerprint(changed([CIFAR10], setting), "cell") != fingerprint(composed(CIFAR10), "cell")
+
+
+def test_a_copy_that_nobody_vouches_for_is_told_by_its_place():
+    prints = {
+        fingerprint(changed([CIFAR10], *settings), of)
+        for of in ("table", "training")
+        for settings in (
+            [],
+            ["data.verify=false"],
+            ["data.verify=false", "data.root=/elsewhere"],
+        )
+    }
+    assert len(prints) == 6
+
+
+def test_an_objective_of_ones_own_under_a_known_name_is_another_cell_of_the_same_table():
+    mine, theirs = changed([CIFAR10], "objective._target_=mine.ALOE"), composed(CIFAR10)
+    assert fingerprint(mine, "cell") != fingerprint(theirs, "cell")
+    assert fingerprint(mine) == fingerprint(theirs)
+
+
+def test_which_device_does_not_matter_but_how_many():
+    def devices(value):
+        return fingerprint(changed([CIFAR10], f"trainer.devices={value}"), "training")
+
+    assert devices("[0]") == devices("[3]") == devices(1)
+    assert devices("[0, 1]") == devices(2) != devices(1)
+
+
+def test_different_weights_of_ones_own_share_a_table():
+    one, two = (changed([CIFAR10], f"checkpoint={name}.pt") for name in "ab")
+    assert fingerprint(one) == fingerprint(two)
+    assert fingerprint(one, "cell") != fingerprint(two, "cell")
 
 
 def test_a_table_may_hold_cells_of_different_detectors():
@@ -88,7 +121,8 @@ def model(objective, *settings):
             ("original", s)
             for s in ("epsilon=4", "outliers.name=other", "batch.outliers=9", "attack.train.step_size=2")
         ),
-        *(("oe", s) for s in ("epsilon=4", "attack.train.rounding=nearest")),
+        *(("original", s) for s in ("objective.outlier_weight=2", "data.augment_outliers=false")),
+        *(("oe", s) for s in ("epsilon=4", "attack.train.rounding=nearest", "trainer.accelerator=cpu")),
         *(("adv", s) for s in ("outliers.name=other", "eval_epsilon=2")),
     ],
 )

@@ -63,6 +63,27 @@ def test_all_cells_of_a_data_set_can_stand_in_one_table():
         assert all(len(found) == 1 for found in settings.values())
 
 
+@pytest.mark.parametrize(
+    ("words", "cells"),
+    [(["+experiment=cifar10_aloe"], 1), (["-m", "objective=oe,aloe"], 2), (["-m", "+sweep=methods", "~ood.clouds"], 5)],
+)
+def test_the_dry_view_goes_with_any_command(command, capsys, words, cells):
+    command(*words, "--dry")
+    assert f"0 of {cells} cells done" in capsys.readouterr().out
+
+
+def test_the_dry_view_takes_words_as_the_command_does(tmp_path, command, capsys):
+    (whole,), (fewer,) = plan("+experiment=demo_oe"), plan("+experiment=demo_oe", "~ood.clouds")
+    assert (len(whole.config["ood"]), len(fewer.config["ood"])) == (5, 4)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nstudy: mine\n")
+    command("+experiment=mine", f"--config-dir={tmp_path}", "--dry")
+    assert "mine/aloe-" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command("--info", "--dry")
+    assert "--dry does not go with --info" in capsys.readouterr().err
+
+
 def test_the_dry_view_tells_done_from_trained_from_interrupted_and_touches_nothing(command, tmp_path, capsys):
     swept = ["-m", "+sweep=methods", "objective=original,oe,aloe,aoe", *TINY]
     command(*swept, "--dry")

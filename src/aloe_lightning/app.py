@@ -97,9 +97,10 @@ def job(cfg: DictConfig) -> None:
 
 
 def show_again(folder: Path) -> None:
-    """Have the tables of a cell that was done before shown at the end."""
+    """Have the tables of a cell that was done before shown at the end; made first if they are older than a result."""
     tables = folder.parent / "tables.csv"
-    if tables.is_file():
+    newest = max(path.stat().st_mtime for path in folder.parent.glob("*/records.jsonl"))
+    if tables.is_file() and tables.stat().st_mtime >= newest:
         os.utime(tables)
         return
     from aloe_lightning.records import read_records
@@ -130,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.argv[1:] += DEMO
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     started, Session.composed, Session.folder = time.time(), False, None
+    os.environ["ALOE_STARTED"] = str(started)
     try:
         if "--dry" in arguments:
             from aloe_lightning.plan import show_plan

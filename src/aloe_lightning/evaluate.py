@@ -131,7 +131,7 @@ def evaluate(
 
     with attackable(net):
         fitted = {name: detector.fit(net, data if detector.learns else None) for name, detector in detectors.items()}
-        losses = {one.crafted: one.loss for one in fitted.values()}
+        losses = {_crafted(name, one): one.loss for name, one in fitted.items()}
         return Evaluation(
             score_set("id", id_set, "id"),
             {name: score_set(name, images, "ood") for name, images in ood_sets.items()},
@@ -144,13 +144,18 @@ def classifier_loss(net: nn.Module, labels: Tensor) -> AttackLoss:
     return lambda images, _: cross_entropy(net(images), labels)
 
 
+def _crafted(name: str, detector: Fitted) -> str:
+    """What names the images that a detector is attacked with: the softmax's are shared, others are its own."""
+    return detector.crafted if detector.crafted == "softmax" else f"{detector.crafted} of {name}"
+
+
 @torch.no_grad()
 def _score(net: nn.Module, fitted: Mapping[str, Fitted], images: Tensor, crafted: Mapping[str, Tensor]) -> Columns:
     """`detector/state` -> scores of a batch, and the classes that the net gives its clean images."""
     columns: Columns = {"class": net(images).argmax(1).cpu().numpy()}
     for name, detector in fitted.items():
         columns[f"{name}/clean"] = detector(images).cpu().double().numpy()
-        columns[f"{name}/attacked"] = detector(crafted[detector.crafted]).cpu().double().numpy()
+        columns[f"{name}/attacked"] = detector(crafted[_crafted(name, detector)]).cpu().double().numpy()
     return columns
 
 

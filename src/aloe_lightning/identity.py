@@ -26,7 +26,9 @@ ASIDE = frozenset(
     | {"launcher", "redo", "checkpoint_seconds", "debug", "hydra"}
 )
 """Keys that change no result, or that names state in words."""
-WITHOUT_EFFECT = frozenset({"root", "verify", "log_every_n_steps"})
+WITHOUT_EFFECT = frozenset({"log_every_n_steps", "accelerator"})
+OF_THE_TEST = frozenset({"evaluate", "max_test"})
+"""Keys of the data that choose test images; no outlier that is among any of them is trained on in either case."""
 LEARNS_FROM = {
     "Original": (False, False),
     "OE": (True, False),
@@ -41,10 +43,13 @@ def fingerprint(config: DictConfig | Mapping[str, Any], of: Subject = "table") -
     """Eight hex digits of everything that decides what something is.
 
     `training`: the weights. Objectives without outliers know nothing of them, those that perturb nothing nothing of the
-    attack. The OOD sets count, because outliers that are also there are left out of the training.
-    `table`: what must agree for two cells to stand in one table: everything but which objective, the detectors, the
-    budgets and the seed.
-    `cell`: the same with the detectors.
+    attack. The OOD sets count where there are outliers, because outliers that are also there are not trained on.
+    `table`: what must agree for two cells to stand in one table: everything but which objective (or which weights), the
+    detectors, the budgets and the seed.
+    `cell`: the same with objective, weights and detectors.
+
+    Data that are held to the published sums are the same wherever they lie; a copy that is not (`verify: false`) is
+    told by its place, too.
 
     Args:
         config: composed, resolvable; or plain values.
@@ -52,24 +57,37 @@ def fingerprint(config: DictConfig | Mapping[str, Any], of: Subject = "table") -
     """
     kept = _kept(config)
     root = str((kept.get("data") or {}).get("root") or "")
-    objective = kept.get("objective") or {}
-    attacks: dict[str, Any] = kept.get("attack") or {}
+    objective, attacks = kept.get("objective") or {}, kept.get("attack") or {}
     kept["evaluation"] = _without({"batch_size"}, kept.get("evaluation"))
+    kept["trainer"] = _with_count_of_devices(kept.get("trainer"))
     if of == "training":
-        outliers, perturbs = learns_from(objective)
-        kept = {key: kept.get(key) for key in ("data", "net", "objective", "optim", "trainer", "batch", "checkpoint")}
-        if perturbs:
-            kept["attack"] = _without({"epsilon"}, attacks.get("train"))
-        if outliers:
-            kept |= {key: _kept(config).get(key) for key in ("outliers", "ood", "duplicates")}
-        else:
-            kept["batch"] = _without({"outliers"}, kept["batch"])
+        kept = _of_training(kept, *learns_from(objective))
     else:
-        kept["objective"] = _without({"name", "_target_"}, objective)
         kept["attack"] = {part: _without({"epsilon"}, attack) for part, attack in attacks.items()}
-        if of == "table":
-            kept.pop("detector", None)
+    if of == "table":
+        kept["objective"] = _without({"name", "_target_"}, objective)
+        kept = {key: value for key, value in kept.items() if key not in ("detector", "checkpoint")}
     return hashlib.sha256(json.dumps(_portable(root, kept), sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _of_training(kept: dict[str, Any], outliers: bool, perturbs: bool) -> dict[str, Any]:
+    """What of the settings decides the weights."""
+    names = ["data", "net", "objective", "optim", "trainer", "batch", "checkpoint"]
+    found = {key: kept.get(key) for key in names + (["outliers", "ood", "duplicates"] if outliers else [])}
+    found["data"] = _without(OF_THE_TEST, found["data"])
+    if perturbs:
+        found["attack"] = _without({"epsilon"}, (kept.get("attack") or {}).get("train"))
+    if not outliers:
+        found["data"] = _without({"augment_outliers", "test"}, found["data"])
+        found["batch"] = _without({"outliers"}, found["batch"])
+        found["objective"] = _without({"outlier_weight", "joint_passes"}, found["objective"])
+    return found
+
+
+def _with_count_of_devices(trainer: Any) -> Any:
+    """Which devices they are does not matter, how many do: the batch is a process's."""
+    devices = trainer.get("devices") if isinstance(trainer, dict) else None
+    return {**trainer, "devices": len(devices)} if isinstance(devices, list) else trainer
 
 
 def learns_from(objective: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -102,7 +120,9 @@ def _without(names: Iterable[str], node: Any) -> Any:
 
 
 def _portable(root: str, node: Any) -> Any:
-    """The node without what changes no result, its paths told from the data root, wherever that lies."""
+    """The node without what changes no result; paths of verified data told from their root, wherever that lies."""
     if isinstance(node, dict):
-        return {key: _portable(root, value) for key, value in node.items() if key not in WITHOUT_EFFECT}
+        aside = WITHOUT_EFFECT | (frozenset({"root", "verify"}) if node.get("verify", True) else frozenset())
+        vouched = root if node.get("verify", True) else ""
+        return {key: _portable(vouched, value) for key, value in node.items() if key not in aside}
     return node.removeprefix(root) if isinstance(node, str) and root else node

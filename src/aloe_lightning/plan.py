@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aloe_lightning.config import validated
+from aloe_lightning.errors import UserError
 from aloe_lightning.identity import learns_from
 from aloe_lightning.progress import duration
 from aloe_lightning.store import FAILED, Model, facts_of, is_done
@@ -41,8 +42,11 @@ class Planned:
     @property
     def state(self) -> State:
         """How far the cell is."""
-        if is_done(self.config, self.folder):
+        redo = self.config["redo"]
+        if redo == "nothing" and is_done(self.config, self.folder):
             return "done"
+        if redo == "training":
+            return "to do"
         if (self.folder / FAILED).is_file():
             return "failed"
         if self.model.trained or self.config["checkpoint"] is not None:
@@ -72,12 +76,28 @@ def planned(arguments: Sequence[str]) -> list[Planned]:
         UserError: for a config that is not valid.
     """
     with initialize_config_module("aloe_lightning.conf", version_base="1.3"):
-        plain = [word for word in arguments if "=" in word]
+        folders, plain = _config_folders(arguments)
+        if folders:
+            plain.append(f"hydra.searchpath=[{','.join(f'file://{Path(place).absolute()}' for place in folders)}]")
         swept = compose("config", [word for word in plain if not _sweeps(word)], return_hydra_config=True)
-        params = [f"{key}={value}" for key, value in swept.hydra.sweeper.params.items()]
+        params = [f"{key}={value}" for key, value in (swept.hydra.sweeper.params or {}).items()]
         overrides = OverridesParser.create().parse_overrides([*params, *plain])
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         return [cell for job in jobs for cell in _cell(job)]
+
+
+def _config_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What `--config-dir` names, and the overrides; other flags, but for those of a sweep, have no meaning here."""
+    folders, overrides, words = list[str](), list[str](), iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folders.append(value if equals else next(words, ""))
+        elif word.startswith("-") and word not in ("-m", "--multirun"):
+            raise UserError(f"--dry does not go with {word}")
+        elif not word.startswith("-"):
+            overrides.append(word)
+    return folders, overrides
 
 
 def _sweeps(word: str) -> bool:

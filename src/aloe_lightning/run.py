@@ -1,7 +1,6 @@
 """One cell: read, train (or take what is trained), attack and score, record, tabulate."""
 
 import logging
-import os
 import platform
 import sys
 import time
@@ -27,15 +26,16 @@ from aloe_lightning.build import (
 from aloe_lightning.checkpoint import load_weights, save_weights
 from aloe_lightning.data import RobustOODData, process
 from aloe_lightning.detectors import Detector, FitData, KeptDetector, Restorable
+from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import evaluate
-from aloe_lightning.identity import fingerprint
+from aloe_lightning.identity import ASIDE, fingerprint
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
 from aloe_lightning.records import Cell, Record, write_records
 from aloe_lightning.report import write_report
 from aloe_lightning.report.methods import OBJECTIVE_TITLES
 from aloe_lightning.results import records_of, write_scores
-from aloe_lightning.store import Model, cell_name, digest, write_json
+from aloe_lightning.store import Model, cell_name, digest, own_files, write_json
 from aloe_lightning.tracking import flat, log_results, open_logger
 from aloe_lightning.train import StateKeeper, build_trainer, fit, quiet_lightning
 
@@ -63,6 +63,8 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
     # All test sets are read before anything is trained: what is missing is better known now than hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
+    learning = [name for name, detector in detectors.items() if detector.learns]
+    fit_data = _fit_data(config, data) if learning else None
 
     tags, name = [config["data"]["name"], label], f"{config['data']['name']} {method_name(config)}"
     with open_logger(config["logger"], folder, name=name, group=config["group"], tags=tags) as logger:
@@ -83,7 +85,7 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
             settings,
             seed=config["seed"],
             label=label,
-            data=_fit_data(config, data) if any(detector.learns for detector in detectors.values()) else None,
+            data=fit_data,
         )
         evaluated = time.monotonic() - trained
         records = records_of(evaluation, _cell(config, objective, attack.rounding, data, card), fits)
@@ -94,6 +96,7 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
             facts = {
                 "cell": cell_name(asked),
                 "weights": digest(config["checkpoint"] or model.weights),
+                "files": own_files(asked),
                 "model": None if config["checkpoint"] else str(model.folder.absolute()),
                 "train_seconds": card.get("seconds"),
                 "evaluate_seconds": round(evaluated, 1),
@@ -131,14 +134,15 @@ def _train_or_load(
         load_weights(config["checkpoint"], objective.net)
         log.info("%s: weights of %s", label, config["checkpoint"])
         return {}
-    with _held(model):
-        if model.trained and config["redo"] != "training":
+    data.setup("fit")
+    with _held(model, trainer):
+        if model.trained_now or (model.trained and config["redo"] != "training"):
+            refuse_other_pixels(model, data)
             load_weights(model.weights, objective.net)
             log.info("%s: trained before, in %s: %s", label, duration(model.card["seconds"]), model.folder)
             return model.card
-        if process()[0] == 0:
+        if trainer.is_global_zero:
             model.begin(afresh=config["redo"] == "training")
-        data.setup("fit")
         if process()[0] == 0:
             if data.duplicates is not None:
                 log.info("%s: outliers left out, in distribution or in a test set: %s", label, data.duplicates)
@@ -159,15 +163,26 @@ def _train_or_load(
         }
         if process()[0] == 0:
             log.info("%s: trained in %s", label, duration(keeper.spent))
-            save_weights(model.weights, objective.net, {"config": config})
+            # The same training makes the same file, however it was asked for.
+            asked = {key: value for key, value in config.items() if key not in ASIDE - {"train_epsilon", "seed"}}
+            save_weights(model.weights, objective.net, {"config": asked})
             model.end(card)
     return card
 
 
+def refuse_other_pixels(model: Model, data: RobustOODData) -> None:
+    """Raise UserError if a kept net was trained on other images than lie there now."""
+    if list(data.trained_on()) != list(model.card["trained_on"]):
+        raise UserError(
+            f"the net in {model.folder.absolute()} was trained on other images than data and outliers hold now: "
+            "redo=training trains it again, another paths.outputs keeps both"
+        )
+
+
 @contextmanager
-def _held(model: Model) -> Iterator[None]:
+def _held(model: Model, trainer: Trainer) -> Iterator[None]:
     """Keep other jobs from training the same net meanwhile; the further processes of one training share its hold."""
-    if process()[0] or "LOCAL_RANK" in os.environ:
+    if not trainer.is_global_zero:
         yield
         return
     model.folder.parent.mkdir(parents=True, exist_ok=True)

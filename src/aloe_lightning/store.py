@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +49,11 @@ class Model:
         """Whether the training has ended: the card is written last."""
         return (self.folder / "model.json").is_file() and self.weights.is_file()
 
+    @property
+    def trained_now(self) -> bool:
+        """Whether the training has ended since this command was started."""
+        return self.trained and (self.folder / "model.json").stat().st_mtime >= started()
+
     @cached_property
     def card(self) -> dict[str, Any]:
         """Of a trained net: seconds, steps, sizes and digests of what it was trained on."""
@@ -66,6 +73,7 @@ class Model:
         if afresh:
             for name in ("model.json", "weights.safetensors", "last.ckpt", "progress.json"):
                 (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "detectors", ignore_errors=True)  # what was fitted on another net
 
     def note(self, **progress: float) -> None:
         """Keep how far a training is, beside its state."""
@@ -83,7 +91,27 @@ def is_done(config: dict[str, Any], folder: Path) -> bool:
     facts = facts_of(folder)
     if not (folder / "records.jsonl").is_file() or facts.get("cell") != cell_name(config):
         return False
-    return config["checkpoint"] is None or facts.get("weights") == digest(config["checkpoint"])
+    weights = digest(config["checkpoint"] or Model.of(config).weights)
+    if weights != facts.get("weights") and (weights or config["checkpoint"]):  # a net may be deleted, not another
+        return False
+    return facts.get("files") == own_files(config)
+
+
+def own_files(config: dict[str, Any]) -> str:
+    """What tells images of one's own from others without reading them: names, sizes, times of change; "" for none."""
+    places: set[str] = set()
+    for node in (config["data"], config["outliers"], *config["ood"].values()):
+        places |= {node[key] for key in ("path", "train", "test") if isinstance(node.get(key), str)}
+    found = []
+    for place in sorted(Path(place).expanduser().absolute() for place in places):
+        files = [place] if place.is_file() else sorted(place.rglob("*"))
+        found += [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16] if found else ""
+
+
+def started() -> float:
+    """When this command was started, in the processes of its launcher, too; seconds since the epoch."""
+    return float(os.environ.get("ALOE_STARTED", "inf"))
 
 
 def cell_name(config: dict[str, Any]) -> str:

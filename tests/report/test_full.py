@@ -144,6 +144,39 @@ def test_several_seeds_are_a_mean_and_a_deviation(tmp_path):
     assert m.margin == m.std == pytest.approx(np.std(each, ddof=1))
 
 
+def test_a_seed_that_lacks_the_first_budget_adds_nothing_to_its_numbers(tmp_path):
+    """Seed 1 is not done at epsilon 1: its nets of epsilon 3 are not the clean ones."""
+    for number, (epsilon, seed) in enumerate(((1, 0), (3, 0), (3, 1))):
+        cell = replace(CELL, dataset="mine", seed=seed, eval_epsilon=epsilon, train_epsilon=epsilon)
+        write_cell(tmp_path / f"{epsilon}{seed}", cell, scored("aloe", number))
+    (group,) = collect(tmp_path).groups
+    found = {(m.row.method, m.row.epsilon, m.row.metric): m for m in measures(group.runs)}
+    records = read_records(tmp_path / "10" / "records.jsonl")
+    clean = [r.value for r in records if (r.detector, r.side, r.metric) == ("msp", "none", "auroc")]
+    one, three = found["ALOE", 0, "auroc"], found["ALOE", 3, "auroc"]
+    assert (one.seeds, one.row.value) == (1, pytest.approx(100 * np.mean(clean)))
+    assert one.interval is not None
+    assert (three.seeds, three.interval) == (2, None)
+
+
+def test_clean_numbers_of_nets_of_larger_budgets_are_not_held_to_the_papers(outputs, tmp_path):
+    shutil.copytree(outputs / "cifar10", tmp_path / "some")
+    for folder in (tmp_path / "some").glob("*-1-0"):
+        shutil.rmtree(folder)
+    (group,) = collect(tmp_path).groups
+    found = measures(group.runs)
+    assert {m.row.epsilon for m in found if m.published is not None} == {2, 3, 4}
+    assert any(m.row.epsilon == 0 for m in found)
+
+
+def test_a_run_without_scores_is_named_and_left_out(outputs, tmp_path):
+    shutil.copytree(outputs / "cifar100", tmp_path / "some")
+    (tmp_path / "some" / "oe-1-0" / "scores.npz").unlink()
+    collection = collect(tmp_path)
+    assert collection.unreadable == [tmp_path / "some" / "oe-1-0"]
+    assert len(collection.groups[0].runs) == 4
+
+
 def test_missing_cells_are_named_and_nothing_fails(outputs, tmp_path):
     shutil.copytree(outputs, tmp_path / "some")
     shutil.rmtree(tmp_path / "some" / "cifar100")

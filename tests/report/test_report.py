@@ -73,6 +73,11 @@ def test_no_attacked_rows_without_a_budget(records):
     assert len(rows) == 2 * 3 + 1
 
 
+def test_the_first_budget_is_one_that_attacks(records):
+    rows = tidy_rows([*records, *(replace(r, eval_epsilon=0) for r in records if r.eval_epsilon == 2)])
+    assert rows == tidy_rows(records)
+
+
 def test_tidy_table_has_the_columns_and_rows_of_the_published_one(records, shared):
     published = (shared / "paper" / "tables.csv").read_text().splitlines()
     header = next(line for line in published if not line.startswith("#"))
@@ -143,7 +148,7 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
     ]  # fmt: skip
     assert (tmp_path / "scores.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "scores.pdf").read_bytes().startswith(b"%PDF")
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".tables.lock"]
     assert (
         "60 in-distribution test images, OOD test sets a (40), b (40), c (40)" in (tmp_path / "tables.md").read_text()
     )

@@ -53,7 +53,7 @@ class PytorchOOD:
 
         if self.attack == "softmax":
             return of_softmax(net, score)
-        return Fitted(score=score, loss=through(score), crafted=f"score of {self.name} {self.detector}")
+        return Fitted(score=score, loss=through(score, self.name), crafted="score")
 
     def _built(self) -> Any:
         try:
@@ -76,11 +76,13 @@ class PytorchOOD:
             raise UserError(f"detector.{self.name}.options: {error}") from error
 
 
-def through(score: Any) -> AttackLoss:
+def through(score: Any, name: str) -> AttackLoss:
     """The attack on a score itself: down for in-distribution images, up for OOD images."""
 
     def loss(images: Tensor, membership: Membership) -> Tensor:
         found: Tensor = score(images)
+        if not found.requires_grad:
+            raise UserError(f"the score of {name} has no gradient to attack it by: detector.{name}.attack=softmax")
         return -found if membership == "id" else found
 
     return loss

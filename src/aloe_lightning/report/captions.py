@@ -28,7 +28,9 @@ def data_of(records: Sequence[Record]) -> str:
 def conventions(records: Sequence[Record]) -> str:
     """Attack, means, thresholds and ties."""
     first = records[0]
-    second = " (Mahalanobis: Algorithm 2)" if any(r.detector == "mahalanobis" for r in records) else ""
+    others = {"mahalanobis": "Mahalanobis: Algorithm 2", "pytorch_ood": "pytorch_ood: as its setting attack says"}
+    found = [text for name, text in others.items() if any(r.detector == name for r in records)]
+    second = f" ({'; '.join(found)})" if found else ""
     return (
         f"Attacked on both sides by Algorithm 1{second}, {first.regime} regime, rounding {first.rounding}; means over "
         "the OOD sets in percent. FPR95 at the threshold whose ID true positive rate is nearest to 95 %; ties count "

@@ -46,7 +46,7 @@ def curves_figure(found: Sequence[Measure]) -> Any:
             mine = [m for m in points if m.row.dataset == dataset and m.row.metric == metric]
             for method in sorted({m.row.method for m in mine}, key=lambda name: row_order(name) or (99, name)):
                 line = sorted((m for m in mine if m.row.method == method), key=lambda m: m.row.epsilon)
-                colour, marker, style = STYLES.get(method, ("#9467bd", "D", "-."))
+                colour, marker, style = STYLES.get(method.split(" (")[0], ("#9467bd", "D", "-."))
                 (shown[method],) = axis.plot(
                     [m.row.epsilon for m in line],
                     [m.row.value for m in line],

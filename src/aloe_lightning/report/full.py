@@ -26,6 +26,7 @@ READING = (
     "± is half of the 95 % bootstrap interval over test images for one seed, "
     "the standard deviation over seeds for several."
 )
+WILSON = "± is half of Wilson's 95 % interval for one seed, the standard deviation over seeds for several."
 BESIDE = "In parentheses, or below: the paper's number, and ours less the paper's."
 CLASSIFIER = "Attacked by PGD on the cross-entropy of the true class, in percent."
 
@@ -89,9 +90,9 @@ def _caption(grid: Grid, collection: Collection, found: Sequence[Measure]) -> st
         parts = [CLASSIFIER, "The threshold has a TPR of 95 % on the clean images."]
     else:
         parts = list(dict.fromkeys(conventions(group.records) for group in groups))
-    if grid.name == "table3":
+    if grid.name == "table3" and not any("trained at" in m.row.method for m in mine):
         parts.append("ADV, AOE and ALOE are trained at the budget that attacks them.")
-    parts.append(READING)
+    parts.append(WILSON if grid.name == "table4" else READING)
     if any(m.published is not None for m in mine):
         parts.append(BESIDE)
     titles: dict[str, list[str]] = {}
@@ -116,7 +117,7 @@ def _drawings(collection: Collection, found: Sequence[Measure]) -> list[tuple[st
         if scores:
             text = (
                 "Share of images by their maximum softmax probability, in-distribution against all OOD test sets "
-                f"together; left clean, right attacked on both sides at {budget(epsilon)}."
+                f"together; left clean, right attacked on both sides{f' at {budget(epsilon)}' if epsilon else ''}."
             )
             name = f"scores_{group.runs[0].cell.dataset}"
             drawings.append((f"Figure 2, {group.title}", text, name, score_figure(scores, epsilon)))
@@ -173,7 +174,7 @@ def _notes(collection: Collection, gaps: Sequence[str], found: Sequence[Measure]
     if collection.left_out:
         notes["Left out"] = [f"of another setting or other pixels: {path}" for path in collection.left_out]
     if collection.unreadable:
-        notes["Not read"] = [f"records of another version: {path}" for path in collection.unreadable]
+        notes["Not read"] = [f"records of another version, or without scores: {path}" for path in collection.unreadable]
     runs = [run for group in collection.groups for run in sorted(group.runs, key=_training_order)]
     trained = list(dict.fromkeys(line for run in runs for line in training_of(run.folder)))
     if trained:

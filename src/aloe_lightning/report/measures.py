@@ -12,7 +12,7 @@ from aloe_lightning.report.bootstrap import intervals, rejected_interval, share_
 from aloe_lightning.report.methods import DATASET_TITLES, method_of, objective_of
 from aloe_lightning.report.published import published
 from aloe_lightning.report.runs import Run, records_of_all
-from aloe_lightning.report.tables import Row, base_epsilon, tidy_rows
+from aloe_lightning.report.tables import Row, base_epsilon, first_budgets, tidy_rows
 
 Interval = tuple[float, float]
 
@@ -51,18 +51,21 @@ class Measure:
 def measures(runs: Sequence[Run]) -> list[Measure]:
     """Every row of the tables of runs that stand together, all of one data set."""
     records = records_of_all(runs)
-    by_seed = {seed: tidy_rows([r for r in records if r.seed == seed]) for seed in sorted({r.seed for r in records})}
+    bases = first_budgets(records)
     values: dict[Row, list[float]] = {}
-    for rows in by_seed.values():
-        for row in rows:
+    for seed in sorted({r.seed for r in records}):
+        for row in tidy_rows([r for r in records if r.seed == seed], bases):
             values.setdefault(_place(row), []).append(row.value)
-    chance = _intervals(runs) if len(by_seed) == 1 else {}
+    chance = _intervals(runs) if any(len(each) == 1 for each in values.values()) else {}
     found = []
     for row in tidy_rows(records):
         each = values[_place(row)]
         mean = Row(row.table, row.dataset, row.method, row.epsilon, row.metric, fmean(each))
         std = spread(each) if len(each) > 1 else None
-        found.append(Measure(mean, len(each), std, chance.get(_place(row)), published(row)))
+        interval = chance.get(_place(row)) if len(each) == 1 else None
+        # The paper's clean numbers are of nets trained at 1, and ours of those of the first budget.
+        comparable = row.epsilon > 0 or bases[records[0].dataset] == 1
+        found.append(Measure(mean, len(each), std, interval, published(row) if comparable else None))
     return found
 
 

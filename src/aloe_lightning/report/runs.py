@@ -37,14 +37,14 @@ class Run:
 
 
 def runs_in(files: Iterable[Path]) -> list[Run]:
-    """The runs of some `records.jsonl`, the latest first; none for records of another version, which fail nobody."""
+    """The runs of some `records.jsonl`, the latest first; none for records of another version or without scores."""
     found = []
     for path in sorted(files, key=lambda path: (-path.stat().st_mtime, path)):
         try:
             records = read_records(path)
         except UserError:
             continue
-        if records:
+        if records and (path.parent / "scores.npz").is_file():
             found.append(Run(path.parent, records))
     return found
 

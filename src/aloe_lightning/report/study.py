@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from aloe_lightning.atomic import replacing
 from aloe_lightning.records import Record
 from aloe_lightning.report.captions import caption
@@ -37,6 +39,11 @@ def write_report(folder: Path, records: Sequence[Record]) -> StudyReport:
         folder: of the study; its runs are the sub-folders that hold a `records.jsonl`.
         records: of the run that ended last.
     """
+    with FileLock(folder / ".tables.lock"):
+        return _written(folder, records)
+
+
+def _written(folder: Path, records: Sequence[Record]) -> StudyReport:
     found = runs_in(folder.glob("*/records.jsonl"))
     like = next(run for run in found if run.cell == records[0])
     chosen = together(found, like)

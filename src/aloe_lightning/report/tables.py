@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -28,8 +28,18 @@ class Row:
 
 
 def base_epsilon(dataset: str, epsilons: Sequence[float]) -> float:
-    """The budget of Tables 1, 2 and 4: 1 where the paper has the data set and the budget is there, else the least."""
-    return 1.0 if dataset in PUBLISHED_EPSILONS and 1 in epsilons else min(epsilons)
+    """The budget of Tables 1, 2 and 4: 1 where the paper has the data and it is there, else the least above 0."""
+    if dataset in PUBLISHED_EPSILONS and 1 in epsilons:
+        return 1.0
+    return min((epsilon for epsilon in epsilons if epsilon > 0), default=0.0)
+
+
+def first_budgets(records: Sequence[Record]) -> dict[str, float]:
+    """`base_epsilon` of every data set."""
+    epsilons: dict[str, set[float]] = {}
+    for r in records:
+        epsilons.setdefault(r.dataset, set()).add(r.eval_epsilon)
+    return {dataset: base_epsilon(dataset, sorted(found)) for dataset, found in epsilons.items()}
 
 
 def table_of(dataset: str, epsilon: float, base: float) -> str:
@@ -38,18 +48,23 @@ def table_of(dataset: str, epsilon: float, base: float) -> str:
     return "table3" if larger else "table1"
 
 
-def tidy_rows(records: Sequence[Record]) -> list[Row]:
+def tidy_rows(records: Sequence[Record], bases: Mapping[str, float] | None = None) -> list[Row]:
     """Means over the OOD sets (and over seeds), as the paper tabulates them.
 
     `table1` holds the clean numbers and those at the first budget (see `base_epsilon`), `table3` those at every other;
     `table2` the share of images attacked to be misclassified that a method rejects, `table4` the accuracy, clean and so
     attacked, both at the first budget. Clean numbers come from the nets of the first budget.
+
+    Args:
+        records: of any number of data sets and seeds.
+        bases: first budget of each data set, for records that are a part of those that decide it.
     """
     rows: list[Row] = []
+    bases = first_budgets(records) if bases is None else bases
     for dataset in sorted({r.dataset for r in records}):
         title = DATASET_TITLES.get(dataset, dataset)
         mine = [r for r in records if r.dataset == dataset]
-        base = base_epsilon(dataset, [r.eval_epsilon for r in mine])
+        base = bases[dataset]
         for record_side, epsilon, shown in _columns(mine, base):
             chosen = [r for r in mine if r.eval_epsilon == epsilon and r.side == record_side and r.ood]
             table = table_of(dataset, shown, base)
