@@ -192,7 +192,7 @@ def test_digests_are_of_the_pixels_and_of_nothing_else():
     def digests(inliers=None, outliers=None, ood=None):
         data = data_of(inliers, outliers or Others(), {"far": ood or Others(seed=4)})
         data.setup("fit")
-        return data.digests()
+        return data.digests(data.trained_on())
 
     pixels, outlier_pixels = digests()
     assert digests(Inliers(name="other")) == (pixels, outlier_pixels)
@@ -200,6 +200,9 @@ def test_digests_are_of_the_pixels_and_of_nothing_else():
     assert digests(outliers=Others(seed=5))[1] != outlier_pixels
     assert digests(ood=Others(seed=5)) != (pixels, outlier_pixels)
     assert digests(Inliers(num_train=9))[0] != pixels
+    unknown = data_of(Inliers(), Others(), {"far": Others(seed=4)}).digests(None)
+    assert unknown[0] != pixels
+    assert unknown[1] == ""
 
 
 def test_test_images_that_are_also_trained_on_or_called_ood_are_counted():
