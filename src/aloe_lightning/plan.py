@@ -55,9 +55,9 @@ class Planned:
 
     @property
     def work(self) -> float:
-        """Of training, in passes of one image through the net and back, for the whole of it or for one epoch of one.
+        """Of training: passes of an image through the net and back, times steps, or epochs where these are what is set.
 
-        A pass with weight gradients counts 1, one for input gradients alone 2/3.
+        A pass with weight gradients counts 1, one for input gradients alone 2/3. Comparable within one data set.
         """
         config = self.config
         outliers, perturbs = learns_from(config["objective"])

@@ -28,7 +28,7 @@ from aloe_lightning.data import RobustOODData, process
 from aloe_lightning.detectors import Detector, FitData, KeptDetector, Restorable
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import evaluate
-from aloe_lightning.identity import ASIDE, fingerprint
+from aloe_lightning.identity import fingerprint
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
 from aloe_lightning.records import Cell, Record, write_records
@@ -40,6 +40,7 @@ from aloe_lightning.tracking import flat, log_results, open_logger
 from aloe_lightning.train import StateKeeper, build_trainer, fit, quiet_lightning
 
 log = logging.getLogger(__name__)
+OF_TRAINING = ("data", "outliers", "net", "objective", "optim", "trainer", "batch", "seed")
 PACKAGES = ("aloe-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
 
 
@@ -163,9 +164,9 @@ def _train_or_load(
         }
         if process()[0] == 0:
             log.info("%s: trained in %s", label, duration(keeper.spent))
-            # The same training makes the same file, however it was asked for.
-            asked = {key: value for key, value in config.items() if key not in ASIDE - {"train_epsilon", "seed"}}
-            save_weights(model.weights, objective.net, {"config": asked})
+            # Nothing but what decides the weights, so that the same training makes the same file.
+            about = {**{key: config[key] for key in OF_TRAINING}, "attack": config["attack"]["train"]}
+            save_weights(model.weights, objective.net, about)
             model.end(card)
     return card
 
