@@ -51,7 +51,7 @@ class Session(Callback):
             from aloe_lightning.report import show_studies
 
             if show_studies(cls.folder, since):
-                print(f"All of it beside the paper's: python -m aloe_lightning.report {cls.folder}")
+                print(f"The whole report, with margins and figures: python -m aloe_lightning.report {cls.folder}")
 
     @classmethod
     def show_failures(cls, since: float) -> None:

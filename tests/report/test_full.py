@@ -281,6 +281,12 @@ def test_html_is_one_whole_page_that_fetches_nothing(written):
     assert "url(http" not in text
 
 
+def test_the_page_is_the_same_for_the_same_results(outputs, written, tmp_path):
+    again = {path.name: path for path in report(outputs, tmp_path)}
+    for name in ("report.html", "report.md", "tables.csv", "tables.tex"):
+        assert again[name].read_bytes() == written[name].read_bytes()
+
+
 def test_captions_state_what_the_numbers_are(written):
     text = written["report.md"].read_text()
     for words in (

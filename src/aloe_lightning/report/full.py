@@ -27,6 +27,7 @@ READING = (
     "the standard deviation over seeds for several."
 )
 WILSON = "± is half of Wilson's 95 % interval for one seed, the standard deviation over seeds for several."
+RANKS = "Spearman's rank correlation of AUROC with the paper's, and both orders:"
 BESIDE = "In parentheses, or below: the paper's number, and ours less the paper's."
 CLASSIFIER = "Attacked by PGD on the cross-entropy of the true class, in percent."
 
@@ -53,7 +54,7 @@ def report(folder: Path, out: Path) -> list[Path]:
         title="Robust out-of-distribution detection",
         summary=_summary(collection, gaps),
         tables=tables,
-        figures=[Figure(title, _svg(figure), text) for title, text, _, figure in drawings],
+        figures=[Figure(title, _svg(figure, name), text) for title, text, name, figure in drawings],
         details=[table for group in collection.groups for table in _each_ood_set(group)],
         notes=_notes(collection, gaps, found),
     )
@@ -168,7 +169,7 @@ def _training_order(run: Run) -> tuple[int, str]:
 def _notes(collection: Collection, gaps: Sequence[str], found: Sequence[Measure]) -> dict[str, Sequence[str]]:
     notes: dict[str, Sequence[str]] = {}
     if orders := ordering(found):
-        notes["Order of the methods by AUROC, rank correlation with the paper's"] = orders
+        notes["Order of methods"] = [RANKS, *orders]
     if gaps:
         notes["Missing"] = gaps
     if collection.left_out:
@@ -193,7 +194,11 @@ def _markdown(page: Page, drawings: Sequence[tuple[str, str, str]]) -> str:
     return "\n".join(parts)
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, name: str) -> str:
+    """The same text for the same figure; names within it are not those of another figure of the page."""
+    import matplotlib as mpl
+
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
