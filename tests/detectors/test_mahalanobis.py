@@ -69,11 +69,8 @@ def test_layer_scores_after_the_input_step_are_the_authors(authors, golden_image
     with torch.no_grad():
         scores = authors.stepped(golden_images[side], directions, 0.001).numpy()
     theirs = reference[f"{side}_maha_layer_scores_eta0.001"]
-    assert np.linalg.norm(scores - theirs) / np.linalg.norm(theirs) < 1e-3
-    apart = np.abs(scores / theirs - 1)
-    # The first layer's precision is nearly singular: a rounding error turns a few signs of its step.
-    assert (np.median(apart, axis=0) < 1e-4).all()
-    assert (np.mean(apart < 1e-3, axis=0) >= [0.7, 0.97, 1, 1]).all()
+    # The first layer's precision is nearly singular, so that this holds only in their very arithmetic.
+    np.testing.assert_allclose(scores, theirs, rtol=1e-3)
 
 
 @pytest.mark.parametrize("side", ["id", "ood"])

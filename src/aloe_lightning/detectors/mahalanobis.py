@@ -41,10 +41,15 @@ class LayerScores:
         return self.gaussians[k].score(self.net.features(images)[k])  # type: ignore[operator]
 
     def directions(self, images: Tensor) -> Tensor:
-        """Sign of the gradient of each layer's own score: (L, N, 3, H, W) of -1, 0 and 1."""
+        """Sign of the gradient of each layer's own score: (L, N, 3, H, W) of -1, 0 and 1.
+
+        In the authors' arithmetic the mean over the batch is differentiated, as they do: where a precision is nearly
+        singular, float32 turns signs by rounding, and even that factor turns some.
+        """
 
         def score(k: int) -> Callable[[Tensor], Tensor]:
-            return lambda x: self.of_layer(x, k)
+            single = self.gaussians[k].means.dtype == torch.float32
+            return lambda x: self.of_layer(x, k) / (len(x) if single else 1)
 
         with attackable(self.net):
             return torch.stack([gradient_sign(images, score(k)) for k in range(len(self.gaussians))])
