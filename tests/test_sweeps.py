@@ -13,7 +13,7 @@ import pytest
 from test_end_to_end import TINY
 
 SWEEP = ("-m", "+sweep=methods", "objective=oe,aloe", "epsilon=1,2", *TINY)
-SLOWER = ("trainer.max_steps=20", "checkpoint_seconds=0.05")
+SLOWER = ("trainer.max_steps=12", "checkpoint_seconds=0.05")
 
 
 def started(folder, *words):
@@ -43,7 +43,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     lasted = time.monotonic() - begun
     moments = random.Random(0)
     finished, kills = {}, 0
-    while kills < 4:
+    while kills < 2:
         sweep = started(parts, *SLOWER)
         try:
             sweep.wait(timeout=moments.uniform(0.35, 0.8) * lasted)

@@ -9,13 +9,14 @@ from aloe_lightning.detectors import MSP, ODIN
 @pytest.mark.parametrize("side", ["id", "ood"])
 def test_algorithm_1_equals_the_authors(golden_net, golden_images, reference, epsilon, side):
     attack = ConfidenceAttack(epsilon=epsilon, random_start=epsilon == 1, rounding="truncate")
-    x = golden_images[side]
+    count = 40 if epsilon == 1 else 20  # time; an image's attack knows nothing of the others
+    x = golden_images[side][:count]
     adversarial = attack(golden_net, x, side)
-    same = ((adversarial - x) * 255).round().numpy() == reference[f"{side}_conf_eps{epsilon}_delta255"]
+    same = ((adversarial - x) * 255).round().numpy() == reference[f"{side}_conf_eps{epsilon}_delta255"][:count]
     assert same.mean() >= 0.99
     with torch.no_grad():
         for name, detector in (("msp", MSP()), ("odin", ODIN())):
-            expected = torch.from_numpy(reference[f"{side}_conf_eps{epsilon}_{name}"]).double()
+            expected = torch.from_numpy(reference[f"{side}_conf_eps{epsilon}_{name}"][:count]).double()
             torch.testing.assert_close(detector.fit(golden_net)(adversarial), expected, atol=1e-5, rtol=0)
 
 
