@@ -11,7 +11,6 @@ from typing import Any, Literal
 from hydra import compose, initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import open_dict
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +61,8 @@ class Planned:
         config = self.config
         outliers, perturbs = learns_from(config["objective"])
         inliers, beside = config["batch"]["inliers"], config["batch"]["outliers"] if outliers else 0
-        steps = math.floor(config["attack"]["train"]["epsilon"]) + 1 if perturbs else 0
+        attack = config["attack"]["train"]
+        steps = attack.get("steps") or math.floor(attack["epsilon"]) + 1 if perturbs else 0
         perturbed = inliers if config["objective"]["name"] != "aloe" else inliers + beside
         images = inliers + beside + 2 / 3 * steps * perturbed
         trainer = config["trainer"]
@@ -105,10 +105,7 @@ def _sweeps(word: str) -> bool:
 
 
 def _cell(job: Sequence[str]) -> Iterator[Planned]:
-    composed = compose("config", list(job), return_hydra_config=True)
-    with open_dict(composed):
-        del composed["hydra"]
-    config = validated(composed)
+    config = validated(compose("config", list(job)))
     if config["wanted"]:
         folder = Path(config["paths"]["outputs"]) / config["study"] / config["cell"]
         yield Planned(config, folder, Model.of(config))

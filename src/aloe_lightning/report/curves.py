@@ -5,7 +5,7 @@ from typing import Any
 
 from aloe_lightning.report.grids import dataset_order
 from aloe_lightning.report.measures import Measure
-from aloe_lightning.report.methods import row_order
+from aloe_lightning.report.methods import method_order
 
 STYLES = {
     "MSP": ("#7f7f7f", "o", "-"),
@@ -44,7 +44,7 @@ def curves_figure(found: Sequence[Measure]) -> Any:
         for row, (metric, title) in enumerate(PANELS.items()):
             axis = axes[row][column]
             mine = [m for m in points if m.row.dataset == dataset and m.row.metric == metric]
-            for method in sorted({m.row.method for m in mine}, key=lambda name: row_order(name) or (99, name)):
+            for method in sorted({m.row.method for m in mine}, key=method_order):
                 line = sorted((m for m in mine if m.row.method == method), key=lambda m: m.row.epsilon)
                 colour, marker, style = STYLES.get(method.split(" (")[0], ("#9467bd", "D", "-."))
                 (shown[method],) = axis.plot(

@@ -1,12 +1,14 @@
 """The paper's Figure 2: how an attack moves the scores of in-distribution and OOD images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aloe_lightning.atomic import replacing
+from aloe_lightning.report.methods import budget
 
 Panels = Mapping[str, Mapping[str, NDArray[np.float64]]]
 """`detector/set/state` -> scores, for each method's title."""
@@ -14,7 +16,7 @@ Panels = Mapping[str, Mapping[str, NDArray[np.float64]]]
 ID_COLOUR, OOD_COLOUR = "#1f6fb4", "#d1495b"
 
 
-def score_figure(methods: Panels, epsilon: float, detector: str = "msp") -> object:
+def score_figure(methods: Panels, epsilon: float, detector: str = "msp") -> Any:
     """One row a method, clean scores left and attacked scores right; ID against all OOD sets pooled.
 
     Args:
@@ -39,9 +41,7 @@ def score_figure(methods: Panels, epsilon: float, detector: str = "msp") -> obje
             for values, colour, name in ((known, ID_COLOUR, "in-distribution"), (novel, OOD_COLOUR, "OOD")):
                 weights = np.full(len(values), 1 / len(values))
                 axis.hist(values, bins=40, range=(0, 1), weights=weights, color=colour, alpha=0.6, label=name)
-            axis.set_title(
-                f"{title}, {state}" + (f" (ε = {epsilon:g}/255)" if state == "attacked" else ""), fontsize=11
-            )
+            axis.set_title(f"{title}, {state}" + (f" ({budget(epsilon)})" if state == "attacked" else ""), fontsize=11)
             axis.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel("share of images")
     for axis in axes[-1]:
@@ -50,12 +50,10 @@ def score_figure(methods: Panels, epsilon: float, detector: str = "msp") -> obje
     return figure
 
 
-def write_figure(folder: Path, methods: Panels, epsilon: float, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
-    """Draw and save as `scores.png` and `scores.pdf`; returns the paths."""
-    figure = score_figure(methods, epsilon)
-    paths = [folder / f"scores.{suffix}" for suffix in formats]
+def save_figure(figure: Any, folder: Path, name: str) -> list[Path]:
+    """Save a matplotlib figure as `.png` and `.pdf`; returns the paths."""
+    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
     for path in paths:
-        metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
         with replacing(path) as part:
-            figure.savefig(part, dpi=150, metadata=metadata)  # type: ignore[attr-defined]
+            figure.savefig(part, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
     return paths

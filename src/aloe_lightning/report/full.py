@@ -9,10 +9,10 @@ from aloe_lightning.atomic import replacing
 from aloe_lightning.report.captions import conventions, data_of
 from aloe_lightning.report.collect import Collection, Group, collect
 from aloe_lightning.report.curves import curves_figure
-from aloe_lightning.report.figure import score_figure
-from aloe_lightning.report.grids import Grid, budget, grids, missing
+from aloe_lightning.report.figure import save_figure, score_figure
+from aloe_lightning.report.grids import Grid, grids, missing
 from aloe_lightning.report.measures import Measure, measures, measures_csv
-from aloe_lightning.report.methods import OBJECTIVE_TITLES, method_of, objective_order, row_order
+from aloe_lightning.report.methods import OBJECTIVE_TITLES, budget, method_of, method_order, objective_order, row_order
 from aloe_lightning.report.ordering import ordering
 from aloe_lightning.report.page import Details, Figure, Page, html
 from aloe_lightning.report.provenance import machine_of, training_of
@@ -73,11 +73,7 @@ def report(folder: Path, out: Path) -> list[Path]:
             part.write_text(text)
         written.append(out / name)
     for _, _, name, figure in drawings:
-        for suffix in ("png", "pdf"):
-            path = out / f"{name}.{suffix}"
-            with replacing(path) as part:
-                figure.savefig(part, dpi=150, metadata={"CreationDate": None} if suffix == "pdf" else None)
-            written.append(path)
+        written += save_figure(figure, out, name)
     return written
 
 
@@ -147,7 +143,7 @@ def _each_ood_set(group: Group) -> list[Details]:
             values: dict[tuple[str, str, str], list[float]] = {}
             for r in chosen:
                 values.setdefault((method_of(r), r.ood, r.metric), []).append(100 * r.value)
-            methods = sorted({method for method, _, _ in values}, key=lambda m: row_order(m) or (99, m))
+            methods = sorted({method for method, _, _ in values}, key=method_order)
 
             def cell(method: str, ood: str, values: dict[tuple[str, str, str], list[float]] = values) -> str:
                 return " / ".join(
@@ -155,9 +151,7 @@ def _each_ood_set(group: Group) -> list[Details]:
                     for metric in ("fpr95", "auroc")
                 )
 
-            title = (
-                f"{group.title}, {'clean' if side == 'none' else budget(epsilon)}: FPR95 ↓ / AUROC ↑ on each OOD set"
-            )
+            title = f"{group.title}, {budget(0 if side == 'none' else epsilon)}: FPR95 ↓ / AUROC ↑ on each OOD set"
             tables.append(Details(title, ["", *sets], [[m, *(cell(m, ood) for ood in sets)] for m in methods]))
     return tables
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aloe_lightning.report.measures import Measure
-from aloe_lightning.report.methods import objective_order, row_order
+from aloe_lightning.report.methods import budget, method_order, objective_order
 from aloe_lightning.report.tables import TABLE_METRICS, Row
 
 TITLES = {
@@ -70,11 +70,6 @@ def grids(found: Sequence[Measure]) -> list[Grid]:
     return [grid for make in makers if (grid := make(found)).blocks]
 
 
-def budget(epsilon: float) -> str:
-    """As headings state it."""
-    return "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
-
-
 def _table1(found: Sequence[Measure]) -> Grid:
     mine = [m for m in found if m.row.table == "table1"]
     blocks = []
@@ -133,7 +128,7 @@ def _datasets(found: Sequence[Measure]) -> list[str]:
 
 
 def _methods(found: Sequence[Measure]) -> list[str]:
-    return sorted({m.row.method for m in found}, key=lambda method: row_order(method) or (99, method))
+    return sorted({m.row.method for m in found}, key=method_order)
 
 
 def missing(found: Sequence[Measure], published: Sequence[Row]) -> list[str]:
@@ -167,6 +162,6 @@ def missing(found: Sequence[Measure], published: Sequence[Row]) -> list[str]:
     ordered = sorted(lines.items(), key=lambda line: (line[0][0], dataset_order(line[0][1]), line[0][2]))
     return [
         f"{table.replace('table', 'Table ')}, {dataset}, {', '.join(map(budget, epsilons))}: "
-        + ", ".join(sorted(methods, key=objective_order if table == "table4" else lambda m: row_order(m) or (99, m)))
+        + ", ".join(sorted(methods, key=objective_order if table == "table4" else method_order))
         for (table, dataset, epsilons), methods in ordered
     ]

@@ -59,6 +59,16 @@ def row_order(method: str) -> tuple[int, str] | None:
     return None if known else (len(PAPER_METHODS), method)
 
 
+def method_order(method: str) -> tuple[int, str]:
+    """Place of a method among rows that may also hold what the paper's tables do not have, which comes last."""
+    return row_order(method) or (99, method)
+
+
+def budget(epsilon: float) -> str:
+    """As headings state it; 0 is clean."""
+    return "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
+
+
 def objective_order(objective: str) -> tuple[int, str]:
     """Place of an objective's title among the rows of Table 4; somebody's own come last."""
     name, titles = objective.split(" (")[0], list(OBJECTIVE_TITLES.values())

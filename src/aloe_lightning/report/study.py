@@ -9,7 +9,7 @@ from filelock import FileLock
 from aloe_lightning.atomic import replacing
 from aloe_lightning.records import Record
 from aloe_lightning.report.captions import caption
-from aloe_lightning.report.figure import write_figure
+from aloe_lightning.report.figure import save_figure, score_figure
 from aloe_lightning.report.methods import OBJECTIVE_TITLES
 from aloe_lightning.report.runs import Run, Scores, records_of_all, runs_in, together
 from aloe_lightning.report.tables import Row, base_epsilon, by_ood_csv, markdown, tidy_csv, tidy_rows
@@ -71,4 +71,4 @@ def shown_scores(runs: Sequence[Run]) -> tuple[dict[str, Scores], float]:
 
 def _draw(folder: Path, runs: list[Run]) -> list[Path]:
     methods, epsilon = shown_scores(runs)
-    return write_figure(folder, methods, epsilon) if methods else []
+    return save_figure(score_figure(methods, epsilon), folder, "scores") if methods else []

@@ -9,7 +9,15 @@ from statistics import fmean
 
 from aloe_lightning.config import PUBLISHED_EPSILONS
 from aloe_lightning.records import Record, Side
-from aloe_lightning.report.methods import DATASET_TITLES, method_of, objective_of, objective_order, row_order
+from aloe_lightning.report.methods import (
+    DATASET_TITLES,
+    budget,
+    method_of,
+    method_order,
+    objective_of,
+    objective_order,
+    row_order,
+)
 
 TABLE_METRICS = {"fpr95": "FPR95 ↓", "detection_error": "Det. error ↓", "auroc": "AUROC ↑"}
 ALL_METRICS = ("fpr95", "detection_error", "auroc", "aupr_in", "aupr_out", "tied_pairs")
@@ -145,11 +153,10 @@ def paper_shape(rows: Sequence[Row], dataset: str) -> tuple[list[str], list[list
     mine = [r for r in rows if r.dataset == dataset]
     cells = {(r.method, r.epsilon, r.metric): f"{r.value:.2f}" for r in mine}
     epsilons = sorted({r.epsilon for r in mine if r.table != "table4"})
-    methods = sorted({r.method for r in mine if r.table != "table4"}, key=lambda m: row_order(m) or (99, m))
+    methods = sorted({r.method for r in mine if r.table != "table4"}, key=method_order)
     header = ["Method"]
     for epsilon in epsilons:
-        state = "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
-        header += [f"{state}\n{title}" for title in TABLE_METRICS.values()]
+        header += [f"{budget(epsilon)}\n{title}" for title in TABLE_METRICS.values()]
     body = [[m, *(cells.get((m, e, metric), "–") for e in epsilons for metric in TABLE_METRICS)] for m in methods]
     return header, body
 
@@ -177,7 +184,7 @@ def classifier_lines(rows: Sequence[Row]) -> list[str]:
     lines = [f"Clean accuracy: {_listed(clean)}."]
     attacked = [r for r in rows if r.table == "table2"]
     if attacked:
-        epsilon = f"ε = {attacked[0].epsilon:g}/255"
+        epsilon = budget(attacked[0].epsilon)
         rejected = {r.method: r.value for r in attacked}
         lines += ["", f"Accuracy under PGD on the classifier, {epsilon}: {_listed(robust)}."]
         lines += ["", f"Images of that attack rejected as OOD (1 - FPR at 95 % TPR): {_listed(rejected)}."]
