@@ -14,10 +14,15 @@ def test_algorithm_1_equals_the_authors(golden_net, golden_images, reference, ep
     adversarial = attack(golden_net, x, side)
     same = ((adversarial - x) * 255).round().numpy() == reference[f"{side}_conf_eps{epsilon}_delta255"][:count]
     assert same.mean() >= 0.99
+    # Another processor adds in another order: where a gradient is all but zero, its sign, hence a pixel, may turn.
+    alike = same.reshape(count, -1).all(1)
+    assert alike.mean() >= 0.9
     with torch.no_grad():
         for name, detector in (("msp", MSP()), ("odin", ODIN())):
             expected = torch.from_numpy(reference[f"{side}_conf_eps{epsilon}_{name}"][:count]).double()
-            torch.testing.assert_close(detector.fit(golden_net)(adversarial), expected, atol=1e-5, rtol=0)
+            found = detector.fit(golden_net)(adversarial)
+            torch.testing.assert_close(found[alike], expected[alike], atol=1e-5, rtol=0)
+            torch.testing.assert_close(found, expected, atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize(("side", "direction"), [("id", -1), ("ood", 1)])
