@@ -37,7 +37,6 @@ type: setup  ## mypy, strict on src/
 
 bench: setup  ## speed: ratios against a baseline in one run
 	$(BIN)/python -m benchmarks
-	$(BIN)/python -m benchmarks.data
 
 clean:  ## remove what runs and builds leave behind (not .venv/)
 	rm -rf build dist outputs src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

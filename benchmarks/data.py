@@ -1,36 +1,22 @@
-"""`python -m benchmarks.data`: images a second of everything that stands before a training step."""
+"""Everything that stands before a training step."""
 
 import argparse
-import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from aloe_lightning.data import BatchSizes, ImageSet, MappedImages, RobustOODData, TinyImages
 from aloe_lightning.data.augment import random_crop_flip
 from aloe_lightning.data.duplicates import exact_hashes, perceptual_hashes
 from aloe_lightning.data.signs import warp_signs
 from aloe_lightning.randomness import generator
+from benchmarks.measure import Timing, timed
 
 COUNT, BATCH = 40_000, 128
-
-
-def rate(work: Callable[[], int], repeats: int) -> tuple[float, float]:
-    """Median images a second and half the range, after one warm-up; `work` returns how many images it handled."""
-    rates = []
-    for index in range(repeats + 1):
-        started = time.perf_counter()
-        count = work()
-        if index:
-            rates.append(count / (time.perf_counter() - started))
-    return statistics.median(rates), (max(rates) - min(rates)) / 2
+PIPELINE = "whole pipeline, an image of 64 + 128, float32 on the device"
 
 
 class Memory:
@@ -72,13 +58,8 @@ def in_batches(take: Callable[[torch.Tensor], torch.Tensor], order: torch.Tensor
     return work
 
 
-def main() -> None:
-    """Measure and print; JSON beside the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=Path("outputs/benchmark_data.json"))
-    options = parser.parse_args()
-
+def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
+    """Seconds an image."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +81,7 @@ def main() -> None:
         def epoch() -> int:
             count = 0
             for batch in data.train_dataloader():
-                prepared = data.on_after_batch_transfer(batch, 0)
+                prepared = data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
                 count += len(prepared.inliers) + len(prepared.outliers)
             return count
 
@@ -112,18 +93,9 @@ def main() -> None:
             "warping signs": lambda: len(warp_signs(images, draws)),
             "exact hashes": lambda: len(exact_hashes(images)),
             "perceptual hashes": lambda: len(perceptual_hashes(images)),
-            "whole pipeline: 64 + 128, float32 on the device": epoch,
+            PIPELINE: epoch,
         }
-        results = {name: rate(each, options.repeats) for name, each in work.items()}
-
-    title = f"data, {torch.get_num_threads()} threads"
-    table = Table("part", "images/s", "± half range", title=title)
-    for name, (found, spread) in results.items():
-        table.add_row(name, f"{found:,.0f}", f"{spread:,.0f}")
-    Console(width=100).print(table)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"title": title, "images_per_second": results}, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        for name, each in work.items():
+            counted: list[int] = []
+            found = timed(lambda each=each, counted=counted: counted.append(each()), options.repeats, device)
+            yield name, Timing(found.seconds / counted[0], found.spread / counted[0], found.peak_mb)

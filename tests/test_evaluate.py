@@ -116,6 +116,25 @@ def test_three_processes_find_what_one_finds(small_net, tmp_path):
             np.testing.assert_allclose(found["/".join(key)], scores, rtol=2e-3)
 
 
+def test_parts_are_halved_until_the_memory_holds_them(small_net):
+    class Hungry(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.sizes = small_net, []
+
+        def forward(self, images):
+            self.sizes.append(len(images))
+            if len(images) > 3:
+                raise torch.OutOfMemoryError("no room for so many")
+            return self.net(images)
+
+    hungry = Hungry().eval()
+    found, expected = flat(run(hungry, batch_size=13)), flat(run(small_net))
+    assert {13, 7, 4, 2} <= set(hungry.sizes)  # and from then on what fits, set by set
+    for key, scores in expected.items():
+        np.testing.assert_allclose(found[key], scores, rtol=2e-3)
+
+
 def test_the_classifier_is_attacked_on_in_distribution_images_and_every_detector_scores_them(small_net):
     attack = ConfidenceAttack(epsilon=8, steps=3, random_start=False)
     found = run(small_net, attack)

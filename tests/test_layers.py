@@ -12,7 +12,7 @@ ROOT = Path(aloe_lightning.__file__).parent
 ORDER = [
     *("errors", "atomic", "randomness", "progress", "schema", "identity", "config", "arguments", "store", "records"),
     *("data", "nets", "losses", "attacks", "objectives", "metrics", "detectors", "evaluate", "results", "report"),
-    *("tracking", "checkpoint", "train", "build", "run", "plan", "dashboard", "app", "__main__"),
+    *("hardware", "tracking", "checkpoint", "train", "build", "run", "plan", "dashboard", "app", "__main__"),
 ]
 LIGHT = [
     *("__init__", "errors", "atomic", "progress", "config", "arguments", "app", "identity", "store", "records", "plan"),

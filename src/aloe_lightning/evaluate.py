@@ -1,6 +1,6 @@
 """Net x detectors x test sets -> scores, clean and attacked; each image is attacked once, scored by every detector."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from aloe_lightning.data import ImageSet, process
 from aloe_lightning.detectors import Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy
-from aloe_lightning.progress import track
+from aloe_lightning.progress import meter
 from aloe_lightning.randomness import generator
 
 State = Literal["clean", "attacked", "misled"]
@@ -32,14 +32,15 @@ class EvaluationSettings:
     """How an evaluation is run.
 
     Attributes:
-        batch_size: images per forward pass; the results do not depend on it.
+        batch_size: images per forward pass; the results do not depend on it. None for 200 on a CPU, and on a GPU for
+            2,000 or as many as its memory holds.
         max_id: in-distribution test images drawn by a fixed seed; None for all.
         max_ood: likewise for each OOD set.
         bf16: run the net in bfloat16; losses and scores stay in float32 or better.
         classifier: attack the classifier on the in-distribution images, too (Tables 2 and 4).
     """
 
-    batch_size: int = 200
+    batch_size: int | None = None
     max_id: int | None = None
     max_ood: int | None = None
     bf16: bool = False
@@ -103,6 +104,7 @@ def evaluate(
         data: what detectors that learn are fitted on.
     """
     device = next(net.parameters()).device
+    size = settings.batch_size or (2000 if device.type == "cuda" else 200)
 
     def score_set(name: str, image_set: ImageSet, membership: Membership) -> SetScores:
         rank, world = process()
@@ -110,23 +112,20 @@ def evaluate(
         misleads = settings.classifier and membership == "id" and image_set.labels is not None
         starts = uniform_start(image_set.images.shape, generator(seed, "start", name), torch.empty(0))
 
-        def batches() -> Iterator[Columns]:
-            for indices in torch.split(mine, settings.batch_size):
-                images = image_set.take(indices).to(device).float().div_(255)
-                start = starts[indices].to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-                    crafted = {name: attack(net, images, membership, start, loss) for name, loss in losses.items()}
-                    columns = _score(net, fitted, images, crafted)
-                    if misleads:
-                        assert image_set.labels is not None
-                        wrong = classifier_loss(net, image_set.labels[indices].to(device))
-                        columns |= _misled(net, fitted, attack(net, images, "id", start, wrong))
-                yield {"index": indices.numpy(), **columns}
+        def scored(indices: Tensor) -> Columns:
+            images = image_set.take(indices).to(device).float().div_(255)
+            start = starts[indices].to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+                crafted = {name: attack(net, images, membership, start, loss) for name, loss in losses.items()}
+                columns = _score(net, fitted, images, crafted)
+                if misleads:
+                    assert image_set.labels is not None
+                    wrong = classifier_loss(net, image_set.labels[indices].to(device))
+                    columns |= _misled(net, fitted, attack(net, images, "id", start, wrong))
+            return {"index": indices.numpy(), **columns}
 
-        steps = batches()
-        if rank == 0:
-            steps = track(steps, len(mine), f"{label} attacking {name}".strip(), step=settings.batch_size)
-        columns = _in_order(list(steps), world)
+        title = f"{label} attacking {name}".strip() if rank == 0 else None
+        columns = _in_order(list(_as_fits(mine, size, scored, title)), world)
         return _set_scores(name, list(fitted), columns, image_set.labels)
 
     with attackable(net):
@@ -137,6 +136,28 @@ def evaluate(
             {name: score_set(name, images, "ood") for name, images in ood_sets.items()},
             fitted,
         )
+
+
+def _as_fits(indices: Tensor, size: int, work: Callable[[Tensor], Columns], title: str | None) -> Iterator[Columns]:
+    """Work of consecutive parts of the indices, in parts half as large whenever the device runs out of memory."""
+    shown = None if title is None else meter(title, len(indices), "images")
+    done = 0
+    while done < len(indices):
+        part = indices[done : done + size]
+        try:
+            found = work(part)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = (size + 1) // 2
+            torch.cuda.empty_cache()
+            continue
+        done += len(part)
+        yield found
+        if shown is not None:
+            shown.update(done)
+    if shown is not None:
+        shown.close()
 
 
 def classifier_loss(net: nn.Module, labels: Tensor) -> AttackLoss:

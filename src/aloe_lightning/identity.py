@@ -23,10 +23,10 @@ ASIDE = frozenset(
         "wanted",
         "logger",
     }
-    | {"launcher", "redo", "checkpoint_seconds", "debug", "hydra"}
+    | {"launcher", "compile", "redo", "checkpoint_seconds", "debug", "hydra"}
 )
 """Keys that change no result, or that names state in words."""
-WITHOUT_EFFECT = frozenset({"log_every_n_steps", "accelerator"})
+WITHOUT_EFFECT = frozenset({"log_every_n_steps", "accelerator", "streamed"})
 OF_THE_TEST = frozenset({"evaluate", "max_test"})
 """Keys of the data that choose test images; no outlier that is among any of them is trained on in either case."""
 LEARNS_FROM = {

@@ -28,6 +28,7 @@ from aloe_lightning.data import RobustOODData, process
 from aloe_lightning.detectors import Detector, FitData, KeptDetector, Restorable
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluate import evaluate
+from aloe_lightning.hardware import compile_net, prepare
 from aloe_lightning.identity import fingerprint
 from aloe_lightning.objectives import Objective
 from aloe_lightning.progress import duration
@@ -72,6 +73,8 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
         logger.log_hyperparams(flat(config))
         keeper = StateKeeper(model, config["checkpoint_seconds"])
         trainer = build_trainer(config["trainer"], logger, keeper, label)
+        prepare(trainer.strategy.root_device, config["tf32"])
+        compile_net(objective.net, config["compile"], trainer.strategy.root_device)
         card = _train_or_load(config, trainer, objective, data, model, keeper)
         trained = time.monotonic()
         objective.net.to(trainer.strategy.root_device)
@@ -216,7 +219,7 @@ def _fit_data(config: dict[str, Any], data: RobustOODData) -> FitData:
         outliers=data.outlier_images,
         num_classes=config["net"]["num_classes"],
         seed=config["seed"],
-        batch_size=config["evaluation"]["batch_size"],
+        batch_size=config["evaluation"]["batch_size"] or FitData.batch_size,
     )
 
 

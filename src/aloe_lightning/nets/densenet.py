@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aloe_lightning.nets.dense_stage import dense_stage
 from aloe_lightning.nets.normalize import Normalize
 
 
@@ -34,6 +35,10 @@ class DenseBlock(nn.Module):
     def __init__(self, num_layers: int, in_channels: int, growth_rate: int) -> None:
         super().__init__()
         self.layer = nn.Sequential(*(Bottleneck(in_channels + i * growth_rate, growth_rate) for i in range(num_layers)))
+
+    def bottlenecks(self) -> list[Bottleneck]:
+        """In the order of the data."""
+        return [module for module in self.layer if isinstance(module, Bottleneck)]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C + num_layers * growth_rate, H, W)."""
@@ -82,10 +87,12 @@ class DenseNet(nn.Module):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
         init: Literal["kaiming", "authors"] = "kaiming",
+        streamed: bool | None = None,
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"depth must be 6 n + 4 with n >= 1 (10, 16, 22, ... 100); got {depth}")
+        self.streamed = streamed
         num_layers = (depth - 4) // 6
         channels = 2 * growth_rate
         self.normalize = Normalize(mean, std)
@@ -107,8 +114,14 @@ class DenseNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The four feature maps that detectors look at: after conv1, trans1, trans2 and the last BN+ReLU."""
+        """The maps that detectors look at: after conv1, both transitions, and the last BN+ReLU (pooled if streamed)."""
         first = self.conv1(self.normalize(images))
+        streamed = first.device.type == "cpu" if self.streamed is None else self.streamed
+        if streamed and (self.bn1.training or not (torch.is_grad_enabled() and self.fc.weight.requires_grad)):
+            # Averages over 2x2 pixels and 1x1 convolutions commute; in this order a quarter of the products is left.
+            second = self.trans1.conv1(dense_stage(first, self.block1.bottlenecks(), self.trans1.bn1, 2))
+            third = self.trans2.conv1(dense_stage(second, self.block2.bottlenecks(), self.trans2.bn1, 2))
+            return first, second, third, dense_stage(third, self.block3.bottlenecks(), self.bn1, third.shape[2])
         second = self.trans1(self.block1(first))
         third = self.trans2(self.block2(second))
         return first, second, third, F.relu(self.bn1(self.block3(third)))

@@ -20,6 +20,7 @@ class DenseNetNode(Target):  # noqa: D101
     mean: Channels | None
     std: Channels | None
     init: Literal["kaiming", "authors"]
+    streamed: bool | None
 
 
 class SmallNetNode(Target):  # noqa: D101
@@ -118,7 +119,7 @@ class BatchNode(Node):  # noqa: D101
 
 
 class EvaluationNode(Node):  # noqa: D101
-    batch_size: Positive
+    batch_size: Positive | None
     max_id: Positive | None
     max_ood: Positive | None
     bf16: bool
@@ -199,4 +200,6 @@ class Config(Node):
     checkpoint: str | None
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     redo: Literal["nothing", "evaluation", "training"]
+    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
+    tf32: bool
     debug: bool

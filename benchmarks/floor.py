@@ -1,0 +1,60 @@
+"""The fewest operations and bytes that a training step needs, counted from the net's layers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+PASSES = {"Original": (0, False), "OE": (0, True), "ADV": (1, False), "AOE": (1, True), "ALOE": (2, True)}
+"""Of each objective: what is perturbed (nothing, inliers, everything), and whether outliers are trained on."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one image's forward pass.
+
+    Attributes:
+        flops: of convolutions and the linear layer, two for each product; a 1x1 convolution before an average over 2x2
+            pixels counts at the lower resolution, for the two commute.
+        values: what convolutions and BatchNorm layers read and write, each value once.
+    """
+
+    flops: float
+    values: float
+
+
+def forward_work(net: nn.Module, side: int = 32) -> Work:
+    """Count a net's forward pass with hooks on its layers."""
+    flops = values = 0.0
+
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal flops, values
+        if isinstance(module, nn.Conv2d):
+            found = 2 * output.numel() * module.weight[0].numel()
+            pooled = module.kernel_size == (1, 1) and output.shape[1] < inputs[0].shape[1] and output.shape[1] > 48
+            flops += found / 4 if pooled else found
+            values += output.numel()  # written here; what it reads, the BatchNorm before it has
+        elif isinstance(module, nn.BatchNorm2d):
+            values += inputs[0].numel()
+        elif isinstance(module, nn.Linear):
+            flops += 2 * output.numel() * module.in_features
+
+    handles = [module.register_forward_hook(count) for module in net.modules()]
+    was, net.streamed = getattr(net, "streamed", None), False
+    with torch.no_grad():
+        net.eval()(torch.rand(1, 3, side, side, device=next(net.parameters()).device))
+    net.streamed = was
+    for handle in handles:
+        handle.remove()
+    return Work(flops, values)
+
+
+def step_passes(objective: str, inliers: int, outliers: int, steps: int = 2) -> float:
+    """Forward passes of one image that a training step amounts to.
+
+    A pass of the inner maximisation is one forward and one backward to the input (as much again); the pass that trains
+    is three: its backward has the input's and the weights' gradients.
+    """
+    perturbed, exposed = PASSES[objective]
+    attacked = (0, inliers, inliers + outliers)[perturbed]
+    return 2 * steps * attacked + 3 * (inliers + (outliers if exposed else 0))

@@ -1,0 +1,84 @@
+"""How long a person waits: for help, for a mistake to be told, for the first training step of the demo."""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.measure import Timing, timed
+
+FIRST_STEP = """
+import os
+import aloe_lightning.train as train
+train.TrainingProgress.on_train_batch_end = lambda *_: os._exit(0)
+from aloe_lightning.app import main
+main([])
+"""
+COMMANDS = {
+    "--help": ["-m", "aloe_lightning", "--help"],
+    "a config error": ["-m", "aloe_lightning", "epsilonn=2"],
+    "data list": ["-m", "aloe_lightning.data", "list"],
+    "the demo's first training step": ["-c", FIRST_STEP],
+}
+
+
+def ours(options: argparse.Namespace, _: torch.device) -> Iterator[tuple[str, Timing]]:
+    """Each command in a process of its own, with its imports in the page cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        surroundings = {**os.environ, "ALOE_OUTPUTS": folder}
+        for name, command in COMMANDS.items():
+            run = [sys.executable, *command]
+            work = lambda run=run: subprocess.run(run, env=surroundings, capture_output=True, check=False)  # noqa: E731
+            yield name, timed(work, options.repeats, torch.device("cpu"))
+
+
+def lightning(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
+    """Seconds a step that Lightning, the loggers and the data module add to the step itself, on a net of no weight."""
+    from omegaconf import OmegaConf
+    from pytorch_lightning import Trainer
+
+    from aloe_lightning.nets import SmallNet
+    from aloe_lightning.objectives import OE, Optim
+    from aloe_lightning.train import TrainingProgress
+    from benchmarks.steps import random_batch
+
+    options.inliers = options.outliers = 2
+    batch = random_batch(options, torch.device("cpu"))
+    settings = OmegaConf.to_container(OmegaConf.load("conf/trainer/default.yaml"))
+    steps = 300
+
+    def fit() -> float:
+        objective = OE(SmallNet(10, width=4), optim=Optim())
+        trainer = Trainer(
+            **{**settings, "max_steps": steps, "accelerator": device.type, "precision": "32-true"},
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            callbacks=[TrainingProgress("")],
+        )
+        started = time.perf_counter()
+        trainer.fit(objective, [batch] * steps)
+        return (time.perf_counter() - started) / steps
+
+    objective = OE(SmallNet(10, width=4)).to(device).train()
+    objective.logged = lambda loss, *_: loss
+    sgd, schedule = objective.optim.build(objective.net, steps)
+    there = random_batch(options, device)
+
+    def step() -> None:
+        loss = objective.training_step(there, 0)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        schedule.step()
+
+    alone = timed(lambda: [step() for _ in range(50)], options.repeats, device)
+    whole = [fit() for _ in range(options.repeats)]
+    added = sorted(seconds - alone.seconds / 50 for seconds in whole)
+    yield "Lightning's share of a step", Timing(added[len(added) // 2], (added[-1] - added[0]) / 2, alone.peak_mb)

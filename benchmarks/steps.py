@@ -1,0 +1,77 @@
+"""Training steps: every objective, in float32 and bfloat16, against the authors' step restated."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+
+from aloe_lightning.data import Batch
+from aloe_lightning.hardware import compile_net
+from aloe_lightning.nets import DenseNet, SmallNet
+from aloe_lightning.objectives import ADV, ALOE, AOE, OE, Original
+from benchmarks import baseline
+from benchmarks.floor import forward_work, step_passes
+from benchmarks.measure import Ceilings, Timing, timed
+
+NETS = {"small": SmallNet, "densenet": DenseNet}
+OBJECTIVES = (ALOE, OE, Original, ADV, AOE)
+
+
+def random_batch(options: argparse.Namespace, device: torch.device) -> Batch:
+    """Pixels of noise, as many as asked for."""
+    torch.manual_seed(0)
+    return Batch(
+        torch.rand(options.inliers, 3, 32, 32, device=device),
+        torch.randint(10, (options.inliers,), device=device),
+        torch.rand(options.outliers, 3, 32, 32, device=device),
+    )
+
+
+def restated(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
+    """The authors' steps."""
+    batch = random_batch(options, device)
+    for cls in OBJECTIVES:
+        if cls.__name__ not in options.objectives:
+            continue
+        net = baseline.as_the_authors(NETS[options.net](10)).to(device).train()
+        sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+
+        def step(name: str = cls.__name__, net: torch.nn.Module = net, sgd: torch.optim.SGD = sgd) -> None:
+            baseline.training_step(name, net, batch.inliers, batch.labels, batch.outliers, sgd)
+
+        yield cls.__name__, timed(step, options.repeats, device)
+
+
+def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
+    """Our steps, as `training_step` and Lightning's optimiser step make them."""
+    batch = random_batch(options, device)
+    for cls in OBJECTIVES:
+        for bf16 in (False, True):
+            if cls.__name__ not in options.objectives:
+                continue
+            net = NETS[options.net](10)
+            if options.net == "densenet":
+                net.streamed = {"auto": None, "yes": True, "no": False}[options.streamed]
+            objective = cls(net, channels_last=not options.contiguous).to(device).train()
+            compile_net(objective.net, options.compile, device)
+            objective.logged = lambda loss, *_: loss  # no trainer here
+            sgd, _ = objective.optim.build(objective.net, 100)
+
+            def step(objective: torch.nn.Module = objective, sgd: torch.optim.SGD = sgd, bf16: bool = bf16) -> None:
+                with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+                    loss = objective.training_step(batch, 0)
+                sgd.zero_grad()
+                loss.backward()
+                sgd.step()
+
+            yield f"{cls.__name__}, {'bfloat16' if bf16 else 'float32'}", timed(step, options.repeats, device)
+
+
+def at_the_floor(name: str, options: argparse.Namespace, best: Ceilings) -> dict[str, float]:
+    """FLOPs and bytes that a step needs at least, and the seconds they take at the ceilings."""
+    objective, dtype = name.split(", ")
+    work = forward_work(NETS[options.net](10))
+    passes = step_passes(objective, options.inliers, options.outliers)
+    flops, moved = work.flops * passes, work.values * passes * (2 if dtype == "bfloat16" else 4)
+    return {"flops": flops, "bytes": moved, "seconds": max(flops / best.flops[dtype], moved / best.bytes)}
