@@ -146,3 +146,30 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch, caplog, tmp
     monkeypatch.setenv("ALOE_CACHE", str(tmp_path))
     assert kernels._library.__wrapped__() is None
     assert "cannot compile" in caplog.text
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_moments_are_right_far_from_zero_and_where_nothing_varies(monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(kernels, "_library", lambda: None)
+    elif kernels._library() is None:
+        pytest.skip("no C++ compiler here")
+    x = torch.randn(5000, 20) + 1000
+    x[:, 3] = 7.0
+    mean, var = kernels.moments(x)
+    torch.testing.assert_close(mean.double(), x.double().mean(0))
+    torch.testing.assert_close(var.double(), x.double().var(0, correction=0), rtol=1e-4, atol=1e-9)
+    y, factors = torch.randn(5000, 20), torch.randn(3, 20)
+    torch.testing.assert_close(
+        kernels.combine(x, y, factors, torch.empty(5000, 20)), factors[0] * x + factors[1] * y + factors[2]
+    )
+
+
+def test_a_graph_that_is_kept_can_be_walked_twice():
+    net, _ = pair()
+    net.train()
+    loss = net(torch.rand(4, 3, 32, 32, dtype=torch.float64)).logsumexp(1).sum()
+    first = torch.autograd.grad(loss, list(net.parameters()), retain_graph=True)
+    second = torch.autograd.grad(loss, list(net.parameters()))
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.nets.kernels import copy_rows
+from aloe_lightning.nets.kernels import combine, moments
 
 
 class BatchStatistics:
@@ -14,13 +14,16 @@ class BatchStatistics:
     def __init__(self, channels: int, like: Tensor, count: int) -> None:
         self.count = count
         self.mean, self.var, self.rstd = (like.new_empty(channels) for _ in range(3))
-        # Of the gradient's sum over the batch, and of its sum against the normalised features.
-        self.level, self.slope = (like.new_zeros(channels) for _ in range(2))
+        self.begin_backward()
 
-    def measure(self, maps: Tensor, start: int, eps: float) -> None:
-        """Count in new channels, from `start` on."""
-        mean, var = statistics_of(maps)
-        new = slice(start, start + maps.shape[1])
+    def begin_backward(self) -> None:
+        """Nothing has read the channels yet: the gradient's mean and its slope along the features are 0."""
+        self.level, self.slope = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+
+    def measure(self, features: Tensor, start: int, eps: float) -> None:
+        """Count in new channels (M, C), from `start` on."""
+        mean, var = moments(features)
+        new = slice(start, start + features.shape[1])
         self.mean[new], self.var[new] = mean, var
         self.rstd[new] = (var + eps).rsqrt()
 
@@ -41,18 +44,10 @@ class BatchStatistics:
         return centred * self.rstd[:c], sums
 
     def corrected(self, gradient: Tensor, features: Tensor, new: slice) -> Tensor:
-        """The whole gradient of channels that all their readers have added to."""
-        slope, level = self.slope[new], self.level[new] - self.slope[new] * self.mean[new]
-        narrow = [copy_rows(x[:, new], x.new_empty((len(x), len(slope)))) for x in (gradient, features)]
-        return (narrow[0] - level).addcmul_(narrow[1], slope, value=-1).to(gradient.dtype)
-
-
-def statistics_of(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C,) of maps (N, C, H, W), float32 at the least."""
-    wide = torch.promote_types(maps.dtype, torch.float32)
-    weight = maps.new_ones(maps.shape[1], dtype=wide)  # so that BatchNorm's own statistics are as wide
-    _, mean, rstd = torch.native_batch_norm(maps, weight, weight, None, None, True, 0.0, 0.0)
-    return mean, rstd**-2
+        """The whole gradient (M, c) of channels that all their readers have added to."""
+        slope = self.slope[new]
+        factors = torch.stack([torch.ones_like(slope), -slope, self.mean[new] * slope - self.level[new]])
+        return combine(gradient[:, new], features[:, new], factors, gradient.new_empty((len(gradient), len(slope))))
 
 
 def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from aloe_lightning.nets.batch_statistics import BatchStatistics, affine, move_running, statistics_of
+from aloe_lightning.nets.batch_statistics import BatchStatistics, affine, move_running
 from aloe_lightning.nets.kernels import copy_rows, relu_affine, relu_affine_backward
 
 ROWS = 8192
@@ -27,7 +27,6 @@ ROWS = 8192
 
 threshold_backward = torch.ops.aten.threshold_backward
 convolution_backward = torch.ops.aten.convolution_backward
-batch_norm_backward = torch.ops.aten.native_batch_norm_backward
 
 
 class Layer(Protocol):
@@ -125,7 +124,7 @@ def _forward(
     room = buffer.new_empty(min(step, count) * channels, dtype=dtype)
     batch = BatchStatistics(channels, norm.weight, count) if norm.training else None
     if batch is not None:
-        batch.measure(x, 0, norm.eps)
+        batch.measure(buffer[:, :c], 0, norm.eps)
     kept, measured = [], []
     h = buffer.new_empty(0)
     for layer in layers:
@@ -135,7 +134,7 @@ def _forward(
             h = buffer.new_empty((count, len(w1)), dtype=dtype)
         if batch is None:
             scale2, shift2 = affine(layer.bn2)
-            w1, one, statistics = (w1 * scale2.unsqueeze(1)).to(dtype), torch.ones_like(scale2), None
+            w1, one, inner = (w1 * scale2.unsqueeze(1)).to(dtype), torch.ones_like(scale2), None
             for part in _parts(count, step):
                 a = _activated(buffer[part, :c], scale, shift, room)
                 relu_affine(torch.mm(a, w1.t(), out=h[part]), one, shift2, h[part])
@@ -144,13 +143,15 @@ def _forward(
             w1 = w1.to(dtype)
             for part in _parts(count, step):
                 torch.mm(_activated(buffer[part, :c], scale, shift, room), w1.t(), out=h[part])
-            statistics = statistics_of(_maps(h, side))
-            new = F.conv2d(_normalised(_maps(h, side), layer.bn2, *statistics), w2, padding=1)
+            inner = BatchStatistics(h.shape[1], norm.weight, count)
+            inner.measure(h, 0, layer.bn2.eps)
+            m = relu_affine(h, *inner.affine(layer.bn2), torch.empty_like(h))
+            new = _rows(F.conv2d(_maps(m, side), w2, padding=1))
             batch.measure(new, c, layer.bn1.eps)
-            copy_rows(_rows(new), buffer[:, c : c + growth])
-            measured += [(layer.bn1, batch.mean[:c], batch.var[:c]), (layer.bn2, *statistics)]
+            copy_rows(new, buffer[:, c : c + growth])
+            measured += [(layer.bn1, batch.mean[:c], batch.var[:c]), (layer.bn2, inner.mean, inner.var)]
         if keep:
-            kept.append((layer, h, scale, shift, w1, w2, statistics))
+            kept.append((layer, h, scale, shift, w1, w2, inner))
         c += growth
     scale, shift = affine(norm) if batch is None else batch.affine(norm)
     if batch is not None:
@@ -159,11 +160,6 @@ def _forward(
         F.avg_pool2d(_maps(_activated(buffer[part], scale, shift, room), side), pool) for part in _parts(count, step)
     ]
     return torch.cat(pooled), (buffer, kept, scale, shift, batch, side, pool, step, x.shape[1], dtype) if keep else None
-
-
-def _normalised(h: Tensor, norm: nn.BatchNorm2d, mean: Tensor, var: Tensor) -> Tensor:
-    """relu(BN(h)) by given statistics."""
-    return F.batch_norm(h, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps).relu_()
 
 
 def _backward(
@@ -176,6 +172,8 @@ def _backward(
     gradients: list[Tensor | None] = []
 
     totals = buffer.new_zeros((2, c), dtype=torch.float64)
+    if batch is not None:
+        batch.begin_backward()
     # (N, C, H / pool, W / pool) -> (N, H / pool, 1, W / pool, 1, C), to be spread over the pooled squares
     pooled = (gradient.to(dtype) / pool**2).permute(0, 2, 3, 1)[:, :, None, :, None]
     for part, d in zip(_parts(count, step), torch.split(pooled, step // side**2), strict=True):
@@ -184,7 +182,7 @@ def _backward(
     if batch is not None:
         gradients = list(batch.absorb(scale, totals))
 
-    for layer, h, scale, shift, w1, w2, statistics in reversed(kept):
+    for layer, h, scale, shift, w1, w2, inner in reversed(kept):
         c -= (growth := len(w2))
         new = slice(c, c + growth)
         totals = buffer.new_zeros((2, c), dtype=torch.float64)
@@ -198,15 +196,14 @@ def _backward(
                 relu_affine_backward(d, buffer[part, :c], scale, shift, found[part, :c])
         else:
             g = _maps(batch.corrected(found, buffer, new), side)
-            m = _normalised(_maps(h, side), layer.bn2, *statistics)
-            dm, dw2 = _conv_backward(g, m, w2, learns)
-            dm = threshold_backward(dm, m, 0)
-            mean, var = statistics
-            dh, dweight, dbias = batch_norm_backward(
-                dm, _maps(h, side), layer.bn2.weight, None, None, mean, (var + layer.bn2.eps).rsqrt(), True,
-                layer.bn2.eps, [True, True, True],
-            )  # fmt: skip
-            dh = _rows(dh)
+            inner.begin_backward()
+            scale2, shift2 = inner.affine(layer.bn2)
+            m = relu_affine(h, scale2, shift2, torch.empty_like(h))
+            dm, dw2 = _conv_backward(g, _maps(m, side), w2, learns)
+            dh, totals2 = torch.zeros_like(h), buffer.new_zeros((2, h.shape[1]), dtype=torch.float64)
+            relu_affine_backward(_rows(dm), h, scale2, shift2, dh, totals2)
+            dweight, dbias = inner.absorb(scale2, totals2)
+            dh = inner.corrected(dh, h, slice(None))
             for part in _parts(count, step):
                 if dw1 is not None:
                     dw1 += dh[part].t() @ _activated(buffer[part, :c], scale, shift, room)

@@ -1,4 +1,4 @@
-// relu(x * scale + shift) over rows of channels, forward and backward, each in one pass over the memory.
+// BatchNorm and ReLU over rows of channels, forward and backward, each part in one pass over the memory.
 // `kernels.py` states the same in PyTorch's operations. Sums over rows are kept by blocks and added in their order:
 // they depend neither on timing nor on the number of threads.
 
@@ -46,6 +46,8 @@ void in_blocks(int64_t rows, F work) {
     for (int64_t block = begin; block < end; ++block) work(block, block * BLOCK, std::min(rows, (block + 1) * BLOCK));
   });
 }
+
+Tensor blocks_of(const Tensor& x) { return at::zeros({(x.size(0) + BLOCK - 1) / BLOCK, 2, x.size(1)}, at::kFloat); }
 
 template <typename T>
 void forward(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) {
@@ -104,12 +106,60 @@ void relu_affine(const Tensor& x, const Tensor& scale, const Tensor& shift, cons
 
 void relu_affine_backward(const Tensor& d, const Tensor& x, const Tensor& scale, const Tensor& shift,
                           const Tensor& into, const std::optional<Tensor>& sums) {
-  Tensor parts = sums ? at::zeros({(x.size(0) + BLOCK - 1) / BLOCK, 2, x.size(1)}, at::kFloat) : Tensor();
+  Tensor parts = sums ? blocks_of(x) : Tensor();
   by_type(x, [&](auto type) {
     if (sums) backward<decltype(type), true>(d, x, scale, shift, into, parts);
     else backward<decltype(type), false>(d, x, scale, shift, into, parts);
   });
   if (sums) sums->add_(parts.sum(0, false, at::kDouble));
+}
+
+// Sums over rows of x - x[0] and of its square: about a value that is there, so that little cancels.
+template <typename T>
+void deviations(const Tensor& x, const Tensor& parts) {
+  Rows<T> from(x);
+  float* sums = parts.mutable_data_ptr<float>();
+  int64_t channels = x.size(1);
+  in_blocks(x.size(0), [&](int64_t block, int64_t begin, int64_t end) {
+    float *sum = sums + block * 2 * channels, *squares = sum + channels;
+    const T* about = from[0];
+    for (int64_t row = begin; row < end; ++row) {
+      const T* in = from[row];
+#pragma GCC ivdep
+      for (int64_t c = 0; c < channels; ++c) {
+        float value = widened(in[c]) - widened(about[c]);
+        sum[c] += value;
+        squares[c] += value * value;
+      }
+    }
+  });
+}
+
+Tensor moments(const Tensor& x) {
+  Tensor parts = blocks_of(x);
+  by_type(x, [&](auto type) { deviations<decltype(type)>(x, parts); });
+  Tensor sums = parts.sum(0, false, at::kDouble) / x.size(0), shift = sums[0];
+  return at::stack({shift + x[0].to(at::kDouble), sums[1] - shift * shift}).to(at::kFloat);
+}
+
+// a * x + b * y + c
+template <typename T>
+void combination(const Tensor& x, const Tensor& y, const Tensor& factors, const Tensor& out) {
+  Rows<T> first(x), second(y), to(out);
+  int64_t channels = x.size(1);
+  const float *a = factors.const_data_ptr<float>(), *b = a + channels, *c = b + channels;
+  in_blocks(x.size(0), [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const T *xs = first[row], *ys = second[row];
+      T* found = to[row];
+#pragma GCC ivdep
+      for (int64_t i = 0; i < channels; ++i) store(a[i] * widened(xs[i]) + b[i] * widened(ys[i]) + c[i], found[i]);
+    }
+  });
+}
+
+void combine(const Tensor& x, const Tensor& y, const Tensor& factors, const Tensor& out) {
+  by_type(x, [&](auto type) { combination<decltype(type)>(x, y, factors, out); });
 }
 
 // PyTorch's copy spends most of its time between rows where these are short.
@@ -127,6 +177,8 @@ void copy_rows(const Tensor& x, const Tensor& out) {
 }  // namespace
 
 TORCH_LIBRARY(aloe_lightning, library) {
+  library.def("moments(Tensor x) -> Tensor", &moments);
+  library.def("combine(Tensor x, Tensor y, Tensor factors, Tensor(a!) out) -> ()", &combine);
   library.def("copy_rows(Tensor x, Tensor(a!) out) -> ()", &copy_rows);
   library.def("relu_affine(Tensor x, Tensor scale, Tensor shift, Tensor(a!) out) -> ()", &relu_affine);
   library.def(

@@ -1,4 +1,4 @@
-"""BatchNorm's affine map and ReLU over rows of channels, in one pass over the memory where a C++ compiler is at hand.
+"""BatchNorm and ReLU over rows of channels, each part in one pass over the memory where a C++ compiler is at hand.
 
 On a CPU, `kernels.cpp` is compiled once (about ten seconds) and kept in the cache; without a compiler, and for other
 devices and types, PyTorch's own operations do the same in several passes. `ALOE_KERNELS=0` asks for these.
@@ -61,6 +61,32 @@ def relu_affine_backward(
         sums[0] += masked.sum(0)
         sums[1] += (masked * x).sum(0)
     into.add_(masked * scale)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance over rows, each (C,), of (M, C); in float32 at the least."""
+    compiled = _compiled(x)
+    if compiled is not None:
+        mean, var = compiled.moments(x)
+        return mean, var
+    var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 0, correction=0)
+    return mean, var
+
+
+def combine(x: Tensor, y: Tensor, factors: Tensor, out: Tensor) -> Tensor:
+    """The sum a * x + b * y + c.
+
+    Args:
+        x: (M, C).
+        y: (M, C).
+        factors: a, b and c, (3, C).
+        out: (M, C), written and returned; may be `x`.
+    """
+    compiled = _compiled(x, factors)
+    if compiled is None:
+        return out.copy_(factors[0] * x + factors[1] * y + factors[2])
+    compiled.combine(x, y, factors, out)
+    return out
 
 
 def copy_rows(x: Tensor, out: Tensor) -> Tensor:
