@@ -40,7 +40,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     add("--objectives", nargs="+", default=[cls.__name__ for cls in steps.OBJECTIVES])
     add("--inliers", type=int, default=64)
     add("--outliers", type=int, default=128)
-    add("--images", type=int, default=20, help="of each of the seven sets of the evaluation")
+    add("--images", type=int, default=100, help="of each of the seven sets of the evaluation")
     add("--repeats", type=int, default=3)
     add("--compile", default="auto", help="torch.compile: auto, off, default, reduce-overhead, max-autotune")
     add("--streamed", choices=["auto", "yes", "no"], default="auto", help="the DenseNet in cache-sized parts")

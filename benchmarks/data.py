@@ -22,13 +22,16 @@ PIPELINE = "whole pipeline, an image of 64 + 128, float32 on the device"
 class Memory:
     """Inliers in memory, cropped and flipped, as CIFAR-10's are."""
 
-    name, num_classes, augment_outliers = "memory", 10, True
+    name, num_classes, augment_outliers, split = "memory", 10, True, "test"
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images = ImageSet(images, torch.arange(len(images)) % 10)
 
     def train_set(self) -> ImageSet:
         return self.images
+
+    def also_apart(self) -> dict[str, ImageSet]:
+        return {}
 
     def test_set(self) -> ImageSet:
         return ImageSet(self.images.images[:0])

@@ -41,6 +41,7 @@ def lightning(options: argparse.Namespace, device: torch.device) -> Iterator[tup
     """Seconds a step that Lightning, the loggers and the data module add to the step itself, on a net of no weight."""
     from omegaconf import OmegaConf
     from pytorch_lightning import Trainer
+    from torch.utils.data import DataLoader
 
     from aloe_lightning.nets import SmallNet
     from aloe_lightning.objectives import OE, Optim
@@ -63,7 +64,7 @@ def lightning(options: argparse.Namespace, device: torch.device) -> Iterator[tup
             callbacks=[TrainingProgress("")],
         )
         started = time.perf_counter()
-        trainer.fit(objective, [batch] * steps)
+        trainer.fit(objective, DataLoader([batch] * steps, batch_size=None))
         return (time.perf_counter() - started) / steps
 
     objective = OE(SmallNet(10, width=4)).to(device).train()

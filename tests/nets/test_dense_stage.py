@@ -173,3 +173,17 @@ def test_a_graph_that_is_kept_can_be_walked_twice():
     second = torch.autograd.grad(loss, list(net.parameters()))
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_it_is_streamed_where_the_kernels_are(monkeypatch):
+    net = DenseNet(10, depth=10).eval()
+    calls = []
+    monkeypatch.setattr("aloe_lightning.nets.densenet.dense_stage", lambda x, *_: calls.append(1) or x)
+    monkeypatch.setattr(kernels, "_library", lambda: None)
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+        assert not calls
+        monkeypatch.setattr(kernels, "_library", lambda: torch.ops)
+        with pytest.raises(RuntimeError):  # the first stage's stand-in changes no channels
+            net(torch.rand(1, 3, 32, 32))
+    assert calls == [1]

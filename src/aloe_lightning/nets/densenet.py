@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aloe_lightning.nets.dense_stage import dense_stage
+from aloe_lightning.nets.kernels import kernels_for
 from aloe_lightning.nets.normalize import Normalize
 
 
@@ -73,6 +74,9 @@ class DenseNet(nn.Module):
         std: channel standard deviations of the training images.
         init: of the convolutions. `kaiming` draws them with std sqrt(2 / fan_out); `authors` with sqrt(2 / layers per
             block), as the paper's code does through a reused variable name (docs/decisions/003).
+        streamed: run dense blocks in cache-sized parts of one buffer (`dense_stage`), not layer by layer: the same
+            results up to rounding (docs/decisions/012). None for yes where it has kernels, on a CPU with a C++
+            compiler; elsewhere layer by layer is faster.
 
     Raises:
         ValueError: if depth does not fit three blocks of bottlenecks.
@@ -116,7 +120,7 @@ class DenseNet(nn.Module):
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The maps that detectors look at: after conv1, both transitions, and the last BN+ReLU (pooled if streamed)."""
         first = self.conv1(self.normalize(images))
-        streamed = first.device.type == "cpu" if self.streamed is None else self.streamed
+        streamed = kernels_for(first.device) if self.streamed is None else self.streamed
         if streamed and (self.bn1.training or not (torch.is_grad_enabled() and self.fc.weight.requires_grad)):
             # Averages over 2x2 pixels and 1x1 convolutions commute; in this order a quarter of the products is left.
             second = self.trans1.conv1(dense_stage(first, self.block1.bottlenecks(), self.trans1.bn1, 2))

@@ -23,6 +23,11 @@ SOURCE = Path(__file__).with_name("kernels.cpp")
 log = logging.getLogger(__name__)
 
 
+def kernels_for(device: torch.device) -> bool:
+    """Whether there are compiled kernels for a device; compiles them first where they can be had."""
+    return device.type == "cpu" and _library() is not None
+
+
 def relu_affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> Tensor:
     """relu(x * scale + shift).
 
