@@ -112,13 +112,15 @@ def show(found: dict[str, Any], options: argparse.Namespace) -> None:
         f" {best.flops['bfloat16'] / 1e9:,.0f} in bfloat16, {best.bytes / 1e9:,.0f} GB/s"
     )
     for part in options.parts:
-        table = Table("what", "seconds", "± half range", "peak MB", "restated / this", "floor, s", "floor / this")
+        first = ("images/s", "± share") if part == "data" else ("seconds", "± half range")
+        table = Table("what", *first, "peak MB", "restated / this", "floor, s", "floor / this")
         restated = found[part].get("restated", {})
         for name, timing in restated.items():
             table.add_row(f"{name}, restated", *figures(timing), "1.0")
         for name, timing in found[part]["ours"].items():
             base = restated.get(name.split(", ")[0])
-            row = [name, *figures(timing), f"{base['seconds'] / timing['seconds']:.1f}" if base else ""]
+            shown = rates(timing) if part == "data" else figures(timing)
+            row = [name, *shown, f"{base['seconds'] / timing['seconds']:.1f}" if base else ""]
             if part == "steps":
                 floor = steps.at_the_floor(name, options, best)
                 timing["floor"] = floor
@@ -144,6 +146,11 @@ def show(found: dict[str, Any], options: argparse.Namespace) -> None:
 def figures(timing: dict[str, Any]) -> tuple[str, str, str]:
     """Seconds, spread, peak."""
     return f"{timing['seconds']:.4f}", f"{timing['spread']:.4f}", f"{timing['peak_mb']:,.0f}"
+
+
+def rates(timing: dict[str, Any]) -> tuple[str, str, str]:
+    """Images a second, spread, peak."""
+    return f"{1 / timing['seconds']:,.0f}", f"{timing['spread'] / timing['seconds']:.0%}", f"{timing['peak_mb']:,.0f}"
 
 
 def images_of(name: str, options: argparse.Namespace) -> int:
