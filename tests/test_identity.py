@@ -15,7 +15,7 @@ CIFAR10 = "+experiment=cifar10"
     [
         *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
         *("paths.outputs=/elsewhere", "study=other", "cell=other", "redo=training", "debug=true"),
-        *("trainer.log_every_n_steps=5", "evaluation.batch_size=7"),
+        *("trainer.log_every_n_steps=5", "evaluation.batch_size=7", "compile=off", "net.streamed=false"),
     ],
 )
 def test_the_fingerprint_ignores(setting):
@@ -33,7 +33,7 @@ def test_the_fingerprint_ignores_the_choice(choice):
         *("net.depth=40", "net.growth_rate=24", "trainer.max_steps=7", "trainer.max_epochs=7", "optim.lr=0.2"),
         *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.train.batchnorm=train"),
         *("evaluation.max_id=100", "trainer.precision=32-true", "outliers.name=other"),
-        *("objective.outlier_weight=1", "attack.eval.name=other"),
+        *("objective.outlier_weight=1", "attack.eval.name=other", "tf32=true"),
     ],
 )
 def test_the_fingerprint_changes_with(setting):

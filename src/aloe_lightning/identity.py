@@ -59,6 +59,8 @@ def fingerprint(config: DictConfig | Mapping[str, Any], of: Subject = "table") -
     root = str((kept.get("data") or {}).get("root") or "")
     objective, attacks = kept.get("objective") or {}, kept.get("attack") or {}
     kept["evaluation"] = _without({"batch_size"}, kept.get("evaluation"))
+    if not kept.get("tf32"):
+        kept.pop("tf32", None)
     kept["trainer"] = _with_count_of_devices(kept.get("trainer"))
     if of == "training":
         kept = _of_training(kept, *learns_from(objective))
@@ -74,6 +76,8 @@ def _of_training(kept: dict[str, Any], outliers: bool, perturbs: bool) -> dict[s
     """What of the settings decides the weights."""
     names = ["data", "net", "objective", "optim", "trainer", "batch", "checkpoint"]
     found = {key: kept.get(key) for key in names + (["outliers", "ood", "duplicates"] if outliers else [])}
+    if "tf32" in kept:
+        found["tf32"] = True
     found["data"] = _without(OF_THE_TEST, found["data"])
     if perturbs:
         found["attack"] = _without({"epsilon"}, (kept.get("attack") or {}).get("train"))
