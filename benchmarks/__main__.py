@@ -18,7 +18,7 @@ from rich.table import Table
 
 from aloe_lightning.hardware import prepare
 from benchmarks import data, evaluations, start, steps
-from benchmarks.measure import ceilings
+from benchmarks.measure import Ceilings, ceilings
 
 RESTATED = {"steps": steps.restated, "evaluation": evaluations.restated}
 OURS = {
@@ -89,9 +89,12 @@ def main() -> None:
     for part in options.parts:
         sides = ["restated", "ours"] if part in RESTATED and options.baseline == "yes" else ["ours"]
         found[part] = {side: measured(given, part, side) for side in sides}
+    best = Ceilings(**found["ceilings"])
+    for name, timing in found.get("steps", {}).get("ours", {}).items():
+        timing["floor"] = steps.at_the_floor(name, options, best)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(found, indent=2) + "\n")
-    show(found, options)
+    show(found, best, options)
 
 
 def machine(options: argparse.Namespace) -> str:
@@ -103,10 +106,9 @@ def machine(options: argparse.Namespace) -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def show(found: dict[str, Any], options: argparse.Namespace) -> None:
+def show(found: dict[str, Any], best: Ceilings, options: argparse.Namespace) -> None:
     """The tables."""
     console = Console(width=130)
-    best = steps.Ceilings(found["ceilings"]["flops"], found["ceilings"]["bytes"])
     console.print(
         f"{found['machine']}; at best {best.flops['float32'] / 1e9:,.0f} GFLOP/s in float32,"
         f" {best.flops['bfloat16'] / 1e9:,.0f} in bfloat16, {best.bytes / 1e9:,.0f} GB/s"
@@ -122,9 +124,8 @@ def show(found: dict[str, Any], options: argparse.Namespace) -> None:
             shown = rates(timing) if part == "data" else figures(timing)
             row = [name, *shown, f"{base['seconds'] / timing['seconds']:.1f}" if base else ""]
             if part == "steps":
-                floor = steps.at_the_floor(name, options, best)
-                timing["floor"] = floor
-                row += [f"{floor['seconds']:.4f}", f"{floor['seconds'] / timing['seconds']:.0%}"]
+                floor = timing["floor"]["seconds"]
+                row += [f"{floor:.4f}", f"{floor / timing['seconds']:.0%}"]
             if timing.get("busy") is not None:
                 row[0] += f" (GPU busy {timing['busy']:.0%})"
             table.add_row(*row)
@@ -140,7 +141,6 @@ def show(found: dict[str, Any], options: argparse.Namespace) -> None:
         if name.startswith("ALOE") and options.net == "densenet":
             hours = timing["seconds"] * 100 * 50_000 / options.inliers / 3600
             console.print(f"{name}: 100 epochs of CIFAR-10 would take {hours:,.1f} hours")
-    options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def figures(timing: dict[str, Any]) -> tuple[str, str, str]:
@@ -155,7 +155,7 @@ def rates(timing: dict[str, Any]) -> tuple[str, str, str]:
 
 def images_of(name: str, options: argparse.Namespace) -> int:
     """Images that a step eats."""
-    return int(options.inliers + (options.outliers if name.split(",")[0] in ("OE", "AOE", "ALOE") else 0))
+    return int(options.inliers + options.outliers * steps.named(name)[0].uses_outliers)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-PASSES = {"Original": (0, False), "OE": (0, True), "ADV": (1, False), "AOE": (1, True), "ALOE": (2, True)}
-"""Of each objective: what is perturbed (nothing, inliers, everything), and whether outliers are trained on."""
+from aloe_lightning.nets.densenet import Transition
+from aloe_lightning.objectives import Objective
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Work:
 def forward_work(net: nn.Module, side: int = 32) -> Work:
     """Count a net's forward pass with hooks on its layers."""
     flops = values = 0.0
+    pooled = {module.conv1 for module in net.modules() if isinstance(module, Transition)}
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal flops, values
         if isinstance(module, nn.Conv2d):
             found = 2 * output.numel() * module.weight[0].numel()
-            pooled = module.kernel_size == (1, 1) and output.shape[1] < inputs[0].shape[1] and output.shape[1] > 48
-            flops += found / 4 if pooled else found
+            flops += found / 4 if module in pooled else found
             values += output.numel()  # written here; what it reads, the BatchNorm before it has
         elif isinstance(module, nn.BatchNorm2d):
             values += inputs[0].numel()
@@ -49,12 +49,11 @@ def forward_work(net: nn.Module, side: int = 32) -> Work:
     return Work(flops, values)
 
 
-def step_passes(objective: str, inliers: int, outliers: int, steps: int = 2) -> float:
+def step_passes(objective: type[Objective], inliers: int, outliers: int, steps: int = 2) -> float:
     """Forward passes of one image that a training step amounts to.
 
     A pass of the inner maximisation is one forward and one backward to the input (as much again); the pass that trains
     is three: its backward has the input's and the weights' gradients.
     """
-    perturbed, exposed = PASSES[objective]
-    attacked = (0, inliers, inliers + outliers)[perturbed]
-    return 2 * steps * attacked + 3 * (inliers + (outliers if exposed else 0))
+    attacked = inliers * objective.perturbs_inliers + outliers * objective.perturbs_outliers
+    return 2 * steps * attacked + 3 * (inliers + outliers * objective.uses_outliers)

@@ -9,7 +9,7 @@ import torch
 from aloe_lightning.data import Batch
 from aloe_lightning.hardware import compile_net
 from aloe_lightning.nets import DenseNet, SmallNet
-from aloe_lightning.objectives import ADV, ALOE, AOE, OE, Original
+from aloe_lightning.objectives import ADV, ALOE, AOE, OE, Objective, Original
 from benchmarks import baseline
 from benchmarks.floor import forward_work, step_passes
 from benchmarks.measure import Ceilings, Timing, timed
@@ -68,9 +68,15 @@ def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[st
             yield f"{cls.__name__}, {'bfloat16' if bf16 else 'float32'}", timed(step, options.repeats, device)
 
 
+def named(name: str) -> tuple[type[Objective], str]:
+    """The objective and the type that a step of ours is named by."""
+    objective, dtype = name.split(", ")
+    return next(cls for cls in OBJECTIVES if cls.__name__ == objective), dtype
+
+
 def at_the_floor(name: str, options: argparse.Namespace, best: Ceilings) -> dict[str, float]:
     """FLOPs and bytes that a step needs at least, and the seconds they take at the ceilings."""
-    objective, dtype = name.split(", ")
+    objective, dtype = named(name)
     work = forward_work(NETS[options.net](10))
     passes = step_passes(objective, options.inliers, options.outliers)
     flops, moved = work.flops * passes, work.values * passes * (2 if dtype == "bfloat16" else 4)

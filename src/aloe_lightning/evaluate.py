@@ -142,22 +142,24 @@ def _as_fits(indices: Tensor, size: int, work: Callable[[Tensor], Columns], titl
     """Work of consecutive parts of the indices, in parts half as large whenever the device runs out of memory."""
     shown = None if title is None else meter(title, len(indices), "images")
     done = 0
-    while done < len(indices):
-        part = indices[done : done + size]
-        try:
-            found = work(part)
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-            size = (size + 1) // 2
-            torch.cuda.empty_cache()
-            continue
-        done += len(part)
-        yield found
+    try:
+        while done < len(indices):
+            part = indices[done : done + size]
+            try:
+                found = work(part)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                size = (size + 1) // 2
+                torch.cuda.empty_cache()
+                continue
+            done += len(part)
+            yield found
+            if shown is not None:
+                shown.update(done)
+    finally:
         if shown is not None:
-            shown.update(done)
-    if shown is not None:
-        shown.close()
+            shown.close()
 
 
 def classifier_loss(net: nn.Module, labels: Tensor) -> AttackLoss:
