@@ -1,14 +1,15 @@
 """DenseNet-BC for 32x32 images (Huang et al., arXiv:1608.06993), with the parameter names of the paper's code."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aloe_lightning.nets.dense_stage import dense_stage
+from aloe_lightning.nets.dense_stage import dense_stage, feature_type
+from aloe_lightning.nets.frozen_stage import frozen_stage
 from aloe_lightning.nets.kernels import kernels_for
 from aloe_lightning.nets.normalize import Normalize
 
@@ -117,15 +118,23 @@ class DenseNet(nn.Module):
                 nn.init.normal_(module.weight, 0, math.sqrt(2 / (fan_out if init == "kaiming" else num_layers)))
         nn.init.zeros_(self.fc.bias)
 
+    def _stage(self, device: torch.device) -> Callable[..., Tensor] | None:
+        """What runs a dense block as one operation, if anything does."""
+        compiled = self.streamed is not False and kernels_for(device, feature_type(self.bn1))
+        if self.bn1.training and (self.streamed or compiled):
+            return dense_stage
+        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        return frozen_stage if compiled and not self.bn1.training and not learns else None
+
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The maps that detectors look at: after conv1, both transitions, and the last BN+ReLU (pooled if streamed)."""
         first = self.conv1(self.normalize(images))
-        streamed = kernels_for(first.device) if self.streamed is None else self.streamed
-        if streamed and (self.bn1.training or not (torch.is_grad_enabled() and self.fc.weight.requires_grad)):
+        stage = self._stage(first.device)
+        if stage is not None:
             # Averages over 2x2 pixels and 1x1 convolutions commute; in this order a quarter of the products is left.
-            second = self.trans1.conv1(dense_stage(first, self.block1.bottlenecks(), self.trans1.bn1, 2))
-            third = self.trans2.conv1(dense_stage(second, self.block2.bottlenecks(), self.trans2.bn1, 2))
-            return first, second, third, dense_stage(third, self.block3.bottlenecks(), self.bn1, third.shape[2])
+            second = self.trans1.conv1(stage(first, self.block1.bottlenecks(), self.trans1.bn1, 2))
+            third = self.trans2.conv1(stage(second, self.block2.bottlenecks(), self.trans2.bn1, 2))
+            return first, second, third, stage(third, self.block3.bottlenecks(), self.bn1, third.shape[2])
         second = self.trans1(self.block1(first))
         third = self.trans2(self.block2(second))
         return first, second, third, F.relu(self.bn1(self.block3(third)))

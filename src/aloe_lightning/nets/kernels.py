@@ -1,148 +1,192 @@
-"""BatchNorm and ReLU over rows of channels, each part in one pass over the memory where a C++ compiler is at hand.
+"""BatchNorm-ReLU-convolution on rows of channels, forward and backward, each in one pass over the memory.
 
-On a CPU, `kernels.cpp` is compiled once (about ten seconds) and kept in the cache; without a compiler, and for other
-devices and types, PyTorch's own operations do the same in several passes. `ALOE_KERNELS=0` asks for these.
+On a CPU with a C++ compiler they are the C++ in `native/` (`compiler.py`). Elsewhere, and for other types, PyTorch's
+own operations do the same in several passes: what is to be read to know what an operation does.
+
+Features are (M, C), M = N * side * side pixels of N images; channels are neighbours, rows possibly apart. Scales and
+shifts are (C,), of the type in which sums are kept: float32, for bfloat16 features too; float64 for float64.
 """
 
-import functools
-import logging
-import os
-import platform
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
-from aloe_lightning.data.cache import cached, fingerprint
-from aloe_lightning.errors import UserError
+from aloe_lightning.nets import compiler
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
-log = logging.getLogger(__name__)
-
-
-def kernels_for(device: torch.device) -> bool:
-    """Whether there are compiled kernels for a device; compiles them first where they can be had."""
-    return device.type == "cpu" and _library() is not None
+TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
-def relu_affine(x: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> Tensor:
-    """relu(x * scale + shift).
+def kernels_for(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are compiled kernels for features; compiles them first where they can be had."""
+    return device.type == "cpu" and dtype in TYPES and compiler.library() is not None
+
+
+def as_rows(maps: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N * H * W, C)."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def as_maps(rows: Tensor, side: int) -> Tensor:
+    """(N * side * side, C) -> (N, C, side, side), channels last, no copy."""
+    maps: Tensor = torch.unflatten(rows, 0, (-1, side, side))
+    return maps.permute(0, 3, 1, 2)
+
+
+def features(count: int, channels: int, like: Tensor) -> Tensor:
+    """Room for features (M, C) of the type of `like`; each row begins with a cache line."""
+    return like.new_empty((count, -(-channels // 32) * 32))[:, :channels]
+
+
+def pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight of a convolution (O, C, k, k) as `norm_conv` wants it for features of a type."""
+    compiled = _compiled(weight, dtype)
+    return weight.to(dtype) if compiled is None else compiled.pack(weight, dtype)
+
+
+def pack_backward(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight of a convolution (O, C, k, k) as `norm_conv_backward` wants it."""
+    return pack(weight.transpose(0, 1).flip(2, 3), dtype)
+
+
+def norm_conv(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int, side: int, out: Tensor) -> Tensor:
+    """Convolve relu(x * scale + shift), images padded with zeros to keep their size.
 
     Args:
-        x: (M, C), channels neighbours, rows possibly apart.
+        x: features (M, C).
         scale: (C,).
         shift: (C,).
-        out: (M, C) of the type of `x`, written and returned.
+        weight: from `pack`, of (O, C, kernel, kernel).
+        kernel: odd.
+        side: pixels of an image in a row.
+        out: (M, O), written.
+
+    Returns:
+        Mean and (biased) variance of the outputs over rows, (2, O) float64.
     """
-    compiled = _compiled(x, scale)
-    if compiled is not None:
-        compiled.relu_affine(x, scale, shift, out)
-        return out
-    return torch.relu_(out.copy_(torch.addcmul(shift, x, scale)))
-
-
-def relu_affine_backward(
-    d: Tensor, x: Tensor, scale: Tensor, shift: Tensor, into: Tensor, sums: Tensor | None = None
-) -> None:
-    """Add the gradient of `x` to `into`: scale * d where x * scale + shift > 0.
-
-    Args:
-        d: gradient (M, C) of relu(x * scale + shift).
-        x: (M, C).
-        scale: (C,).
-        shift: (C,).
-        into: (M, C), of the type of `x`.
-        sums: (2, C) float64, to which the sums over rows of the masked `d` and of the masked `d` times `x` are added.
-    """
-    compiled = _compiled(x, scale)
-    if compiled is not None:
-        compiled.relu_affine_backward(d, x, scale, shift, into, sums)
-        return
-    masked = (d * (torch.addcmul(shift, x, scale) > 0)).to(scale.dtype)
-    if sums is not None:
-        sums[0] += masked.sum(0)
-        sums[1] += (masked * x).sum(0)
-    into.add_(masked * scale)
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance over rows, each (C,), of (M, C); in float32 at the least."""
     compiled = _compiled(x)
     if compiled is not None:
-        mean, var = compiled.moments(x)
-        return mean, var
+        measured: Tensor = compiled.norm_conv(x, scale, shift, weight, kernel, side, out)
+        return measured
+    maps = as_maps(_activated(x, scale, shift).to(x.dtype), side)
+    return moments(out.copy_(as_rows(F.conv2d(maps, weight, padding=kernel // 2))))
+
+
+def norm_conv_backward(
+    gradient: Tensor, features: Tensor, correction: Tensor, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor,
+    kernel: int, side: int, into: Tensor, *, add: bool, learns: bool,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """The gradients of `norm_conv`.
+
+    Args:
+        gradient: of the outputs (M, O), to be `corrected`.
+        features: the outputs (M, O).
+        correction: slope and level (2, O).
+        x: as in `norm_conv`.
+        scale: likewise.
+        shift: likewise.
+        weight: from `pack_backward`.
+        kernel: as in `norm_conv`.
+        side: likewise.
+        into: gradient of `x` (M, C): added to it if `add`, else written.
+        add: see `into`.
+        learns: whether the weight's gradient is wanted.
+
+    Returns:
+        Sums over rows of d and of d * x, (2, C) float64, where d is the gradient behind the ReLU; gradient of the
+        weight (O, C, kernel, kernel), in the type of `scale`, if it learns, else None.
+    """
+    compiled = _compiled(x)
+    if compiled is not None:
+        found: tuple[Tensor, Tensor | None] = compiled.norm_conv_backward(
+            gradient, features, correction, x, scale, shift, weight, kernel, side, into, add, learns
+        )
+        return found
+    maps, activated = as_maps(corrected(gradient, features, correction), side), _activated(x, scale, shift)
+    learnt = None
+    if learns:
+        size, inputs = [len(weight[0]), len(weight), kernel, kernel], as_maps(activated.to(x.dtype), side)
+        learnt = conv2d_weight(inputs, size, maps, padding=kernel // 2)  # type: ignore[no-untyped-call]
+        learnt = learnt.to(scale.dtype)
+    d = as_rows(F.conv2d(maps, weight, padding=kernel // 2))
+    return _through_relu(d, x, scale, activated, into, add), learnt
+
+
+def norm_pool(x: Tensor, scale: Tensor, shift: Tensor, side: int, pool: int, out: Tensor) -> None:
+    """Average relu(x * scale + shift) over squares of pixels.
+
+    Args:
+        x: features (M, C).
+        scale: (C,).
+        shift: (C,).
+        side: pixels of an image in a row.
+        pool: pixels of a square in a row.
+        out: (M / pool^2, C), written.
+    """
+    compiled = _compiled(x)
+    if compiled is None:
+        out.copy_(as_rows(F.avg_pool2d(as_maps(_activated(x, scale, shift), side), pool)))
+    else:
+        compiled.norm_pool(x, scale, shift, side, pool, out)
+
+
+def norm_pool_backward(
+    gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor, side: int, pool: int, into: Tensor
+) -> Tensor:
+    """The gradient of `norm_pool`, written to `into` (M, C); returns the sums that `norm_conv_backward` does."""
+    compiled = _compiled(x)
+    if compiled is not None:
+        sums: Tensor = compiled.norm_pool_backward(gradient, x, scale, shift, side, pool, into)
+        return sums
+    squares = (gradient.to(scale.dtype) / pool**2).view(-1, side // pool, 1, side // pool, 1, len(scale))
+    d = squares.expand(-1, -1, pool, -1, pool, -1).reshape(x.shape)
+    return _through_relu(d, x, scale, _activated(x, scale, shift), into, False)
+
+
+def corrected(gradient: Tensor, features: Tensor, correction: Tensor) -> Tensor:
+    """The sum gradient + slope * features + level.
+
+    Args:
+        gradient: (M, C).
+        features: (M, C).
+        correction: slope and level (2, C).
+
+    Returns:
+        (M, C), rows one after the other, in the type of `gradient`.
+    """
+    compiled = _compiled(gradient)
+    if compiled is None:
+        slope, level = correction
+        return torch.addcmul(gradient + level, features, slope).to(gradient.dtype)
+    out = gradient.new_empty(gradient.shape)
+    compiled.corrected(gradient, features, correction, out)
+    return out
+
+
+def moments(x: Tensor) -> Tensor:
+    """Mean and (biased) variance over rows of features (M, C), (2, C) float64."""
+    compiled = _compiled(x)
+    if compiled is not None:
+        measured: Tensor = compiled.moments(x)
+        return measured
     var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 0, correction=0)
-    return mean, var
+    return torch.stack([mean, var]).double()
 
 
-def combine(x: Tensor, y: Tensor, factors: Tensor, out: Tensor) -> Tensor:
-    """The sum a * x + b * y + c.
-
-    Args:
-        x: (M, C).
-        y: (M, C).
-        factors: a, b and c, (3, C).
-        out: (M, C), written and returned; may be `x`.
-    """
-    compiled = _compiled(x, factors)
-    if compiled is None:
-        return out.copy_(factors[0] * x + factors[1] * y + factors[2])
-    compiled.combine(x, y, factors, out)
-    return out
+def _through_relu(d: Tensor, x: Tensor, scale: Tensor, activated: Tensor, into: Tensor, add: bool) -> Tensor:
+    """Take the gradient d of relu(x * scale + shift) to x, and sum it up."""
+    d = (d * (activated > 0)).to(scale.dtype)
+    into.copy_(into + d * scale if add else d * scale)
+    return torch.stack([d.sum(0), (d * x).sum(0)]).double()
 
 
-def copy_rows(x: Tensor, out: Tensor) -> Tensor:
-    """Copy (M, C) to `out`, of the same type, and return it; rows may lie apart in either."""
-    compiled = _compiled(x)
-    if compiled is None:
-        return out.copy_(x)
-    compiled.copy_rows(x, out)
-    return out
+def _activated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """relu(x * scale + shift) in the type of `scale`."""
+    return torch.addcmul(shift, x, scale).relu_()
 
 
-def _compiled(x: Tensor, scale: Tensor | None = None) -> Any:
-    """The compiled operations if they are made for these types and this device."""
-    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
-    fits = fits and (scale is None or scale.dtype == torch.float32)
-    return _library() if fits else None
-
-
-@functools.cache
-def _library() -> Any:
-    """The compiled operations, or None where they cannot be had."""
-    if os.environ.get("ALOE_KERNELS") == "0":
-        return None
-    compiler = os.environ.get("CXX") or shutil.which("g++")
-    if compiler is None or platform.system() != "Linux":
-        log.info("no C++ compiler (g++): a DenseNet is slower on this CPU")
-        return None
-    processor = platform.machine(), _flags()
-    name = f"kernels-{fingerprint(SOURCE.read_text(), torch.__version__, processor)}.so"
-    try:
-        torch.ops.load_library(cached(name, lambda path: _compile(compiler, path)))  # type: ignore[no-untyped-call]
-    except (OSError, subprocess.CalledProcessError, UserError) as error:
-        told = getattr(error, "stderr", None) or str(error)
-        log.warning("cannot compile %s, a DenseNet is slower on this CPU: %s", SOURCE, told.strip()[:500])
-        return None
-    return torch.ops.aloe_lightning
-
-
-def _flags() -> str:
-    """What the processor can do, as far as Linux tells."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
-def _compile(compiler: str, path: Path) -> None:
-    log.info("compiling %s, once", SOURCE.name)
-    home = Path(torch.__file__).parent
-    wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
-    command = [
-        *(compiler, "-O3", "-march=native", *wide, "-fopenmp", "-fPIC", "-shared", "-std=c++20"),
-        *(f"-I{home / 'include'}", str(SOURCE), "-o", str(path), f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def _compiled(x: Tensor, dtype: torch.dtype | None = None) -> Any:
+    """The compiled operations if they are made for these features."""
+    return compiler.library() if kernels_for(x.device, dtype or x.dtype) else None
