@@ -35,7 +35,8 @@ def times(folder):
     return {path: path.stat().st_mtime_ns for name in ("records.jsonl", "model.json") for path in folder.rglob(name)}
 
 
-def test_kills_at_random_moments_change_nothing(tmp_path):
+@pytest.mark.parametrize("most", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_change_nothing(tmp_path, most):
     """The one process of the sweep is parent and job at once: kill -9 takes both, amid training, attack or writing."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     begun = time.monotonic()
@@ -43,7 +44,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     lasted = time.monotonic() - begun
     moments = random.Random(0)
     finished, kills = {}, 0
-    while kills < 2:
+    while kills < most:
         sweep = started(parts, *SLOWER)
         try:
             sweep.wait(timeout=moments.uniform(0.35, 0.8) * lasted)
