@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "vectors.h"
@@ -82,13 +83,21 @@ struct Blocks {
 
 inline int64_t chunks_of(int64_t blocks) { return std::min(blocks, CHUNKS); }
 
+// work(i) of i < count, each thread the next one that is left: what slows one down does not hold up the others.
+template <typename F>
+void in_turn(int64_t count, F work) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
+    for (int64_t i; (i = next++) < count;) work(i);
+  });
+}
+
 // work(chunk, block) of all blocks
 template <typename F>
 void in_chunks(int64_t blocks, F work) {
   int64_t chunks = chunks_of(blocks);
-  at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t chunk = begin; chunk < end; ++chunk)
-      for (int64_t block = chunk * blocks / chunks; block < (chunk + 1) * blocks / chunks; ++block) work(chunk, block);
+  in_turn(chunks, [&](int64_t chunk) {
+    for (int64_t block = chunk * blocks / chunks; block < (chunk + 1) * blocks / chunks; ++block) work(chunk, block);
   });
 }
 

@@ -37,9 +37,7 @@ struct Frozen {
   template <typename F>
   void in_groups(int64_t images, F work) const {
     int64_t group = std::max<int64_t>(1, PIXELS / (squares.side * squares.side));
-    at::parallel_for(0, (images + group - 1) / group, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) work(i * group, std::min(group, images - i * group));
-    });
+    in_turn((images + group - 1) / group, [&](int64_t i) { work(i * group, std::min(group, images - i * group)); });
   }
 
   static void run(const Tensor& features, int64_t inputs, at::TensorList affines, at::TensorList weights, int64_t side,
