@@ -77,6 +77,15 @@ def test_each_image_is_attacked_once_for_all_detectors_and_sets(small_net):
     assert (attack.seen.count("id"), attack.seen.count("ood")) == (13 + 13, 9 + 5)
 
 
+def test_no_forward_pass_is_wasted(small_net):
+    """One for each step of an attack; of what it is scored on one for the logits and one for ODIN's step."""
+    passes = []
+    small_net.register_forward_hook(lambda net, inputs, _: passes.append(len(inputs[0])))
+    run(small_net, ConfidenceAttack(steps=3))
+    # Clean and attacked; in-distribution images are attacked to be misclassified, too.
+    assert sum(passes) == (9 + 5) * (2 + 3 + 2) + 13 * (2 + 3 + 2 + 3 + 2)
+
+
 def test_the_net_is_left_as_it_was(small_net):
     small_net.train()
     before = {name: tensor.clone() for name, tensor in small_net.state_dict().items()}

@@ -12,7 +12,7 @@ from torch.distributed import all_gather_object
 
 from aloe_lightning.attacks import AttackLoss, ConfidenceAttack, Membership, attackable, uniform_start
 from aloe_lightning.data import ImageSet, process
-from aloe_lightning.detectors import Detector, FitData, Fitted
+from aloe_lightning.detectors import Detector, FitData, Fitted, ForwardPass
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy
 from aloe_lightning.progress import meter
@@ -117,11 +117,14 @@ def evaluate(
             start = starts[indices].to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
                 crafted = {name: attack(net, images, membership, start, loss) for name, loss in losses.items()}
-                columns = _score(net, fitted, images, crafted)
+                columns = _scored(ForwardPass(net, images), fitted, "clean")
+                for key, attacked in crafted.items():
+                    theirs = {name: one for name, one in fitted.items() if _crafted(name, one) == key}
+                    columns |= _scored(ForwardPass(net, attacked), theirs, "attacked")
                 if misleads:
                     assert image_set.labels is not None
                     wrong = classifier_loss(net, image_set.labels[indices].to(device))
-                    columns |= _misled(net, fitted, attack(net, images, "id", start, wrong))
+                    columns |= _scored(ForwardPass(net, attack(net, images, "id", start, wrong)), fitted, "misled")
             return {"index": indices.numpy(), **columns}
 
         title = f"{label} attacking {name}".strip() if rank == 0 else None
@@ -173,20 +176,12 @@ def _crafted(name: str, detector: Fitted) -> str:
 
 
 @torch.no_grad()
-def _score(net: nn.Module, fitted: Mapping[str, Fitted], images: Tensor, crafted: Mapping[str, Tensor]) -> Columns:
-    """`detector/state` -> scores of a batch, and the classes that the net gives its clean images."""
-    columns: Columns = {"class": net(images).argmax(1).cpu().numpy()}
-    for name, detector in fitted.items():
-        columns[f"{name}/clean"] = detector(images).cpu().double().numpy()
-        columns[f"{name}/attacked"] = detector(crafted[_crafted(name, detector)]).cpu().double().numpy()
+def _scored(batch: ForwardPass, fitted: Mapping[str, Fitted], state: State) -> Columns:
+    """`detector/state` -> scores of a batch; `class/state` -> the classes of images that are to be classified."""
+    columns = {f"{name}/{state}": one.score(batch).cpu().double().numpy() for name, one in fitted.items()}
+    if state != "attacked":
+        columns[f"class/{state}"] = batch.logits.argmax(1).cpu().numpy()
     return columns
-
-
-@torch.no_grad()
-def _misled(net: nn.Module, fitted: Mapping[str, Fitted], images: Tensor) -> Columns:
-    """The same of images that were attacked to be misclassified."""
-    scores = {f"{name}/misled": detector(images).cpu().double().numpy() for name, detector in fitted.items()}
-    return {"class misled": net(images).argmax(1).cpu().numpy(), **scores}
 
 
 def _in_order(batches: list[Columns], world: int) -> Columns:
@@ -213,4 +208,4 @@ def _set_scores(name: str, detectors: list[str], columns: Columns, labels: Tenso
             return None
         return float((columns[column] == labels.numpy()).mean())
 
-    return SetScores(scores, share("class"), share("class misled"))
+    return SetScores(scores, share("class/clean"), share("class/misled"))

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from aloe_lightning.attacks import gradient_sign
 from aloe_lightning.data import ImageSet
-from aloe_lightning.detectors import MSP, ODIN, Energy, FitData, MaxLogit, max_softmax
+from aloe_lightning.detectors import MSP, ODIN, Energy, FitData, ForwardPass, MaxLogit, max_softmax
 from aloe_lightning.detectors.odin import ETAS, TEMPERATURES, random_noise
 from aloe_lightning.metrics import auroc, fpr_at_tpr
 
@@ -67,6 +68,37 @@ def test_scoring_leaves_the_net_as_it_was(small_net, images):
     ODIN().fit(small_net)(images)
     assert all(p.requires_grad and p.grad is None for p in small_net.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in small_net.state_dict().items())
+
+
+def confidence(logits):
+    return logits.log_softmax(1).amax(1)
+
+
+def test_all_who_read_logits_share_a_forward_pass(small_net, images):
+    small_net.eval()
+    passes = []
+    small_net.register_forward_hook(lambda *_: passes.append(1))
+    batch = ForwardPass(small_net, images)
+    assert not passes
+    with torch.no_grad():
+        for detector in (MSP(), Energy(), MaxLogit(), ODIN()):
+            detector.fit(small_net).score(batch)
+    assert len(passes) == 2  # the second is of ODIN's images after their step
+    batch.gradient_sign(confidence)
+    assert len(passes) == 3
+
+
+@pytest.mark.parametrize("grad_mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_every_gradient_of_a_forward_pass_is_that_of_its_own(small_net, images, grad_mode):
+    small_net.eval()
+    expected = gradient_sign(images, lambda x: confidence(small_net(x)))
+    other = gradient_sign(images, lambda x: -small_net(x)[:, 3])
+    with grad_mode():
+        batch = ForwardPass(small_net, images.clone())
+        assert torch.equal(batch.gradient_sign(confidence), expected)
+        assert torch.equal(batch.gradient_sign(lambda logits: -logits[:, 3]), other)
+        torch.testing.assert_close(batch.logits, small_net(images), rtol=1e-4, atol=1e-5)
+        assert not batch.logits.requires_grad
 
 
 # --- of logits ---

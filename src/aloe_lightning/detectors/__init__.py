@@ -2,6 +2,7 @@
 
 from aloe_lightning.detectors.detector import Detector, FitData, Fitted, Restorable, ScoreFn
 from aloe_lightning.detectors.energy import Energy
+from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.keep import KeptDetector, read_fitted, write_fitted
 from aloe_lightning.detectors.mahalanobis import Mahalanobis
 from aloe_lightning.detectors.max_logit import MaxLogit
@@ -16,6 +17,7 @@ __all__ = [
     "Energy",
     "FitData",
     "Fitted",
+    "ForwardPass",
     "KeptDetector",
     "Mahalanobis",
     "MaxLogit",

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from aloe_lightning.attacks import AttackLoss, confidence_loss
 from aloe_lightning.data import ImageSource
+from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.randomness import generator
 
-ScoreFn = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) in [0, 1] -> scores (N,), float64; higher = more in-distribution; differentiable in its input."""
+ScoreFn = Callable[[ForwardPass], Tensor]
+"""Images (N, 3, H, W) in [0, 1] -> scores (N,), float64; higher = more in-distribution; differentiable in images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Fitted:
     """A detector bound to a net.
 
     Attributes:
+        net: the net.
         score: the score function.
         loss: what the paper's attack on this detector maximises.
         crafted: name of that loss; detectors that share it are scored on the same attacked images.
@@ -51,6 +53,7 @@ class Fitted:
         tensors: what the fit has learnt, to be saved.
     """
 
+    net: nn.Module
     score: ScoreFn
     loss: AttackLoss
     crafted: str
@@ -59,7 +62,7 @@ class Fitted:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> scores (N,), higher = more in-distribution."""
-        return self.score(images)
+        return self.score(ForwardPass(self.net, images))
 
 
 class Detector(Protocol):
@@ -93,7 +96,7 @@ class Restorable(Detector, Protocol):
 
 def of_softmax(net: nn.Module, score: ScoreFn, **settings: float | str) -> Fitted:
     """A detector that reads the softmax, and is therefore attacked by Algorithm 1."""
-    return Fitted(score=score, loss=confidence_loss(net), crafted="softmax", settings=settings)
+    return Fitted(net=net, score=score, loss=confidence_loss(net), crafted="softmax", settings=settings)
 
 
 def in_batches(images: Tensor, size: int, like: nn.Module) -> Iterator[Tensor]:

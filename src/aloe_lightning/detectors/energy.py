@@ -26,5 +26,5 @@ class Energy:
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Nothing to fit: images -> negative free energy of the net's logits."""
         return of_softmax(
-            net, lambda images: self.temperature * (net(images).double() / self.temperature).logsumexp(dim=1)
+            net, lambda batch: self.temperature * (batch.logits.double() / self.temperature).logsumexp(dim=1)
         )

@@ -1,6 +1,6 @@
 """Mahalanobis distances to class-conditional Gaussians of several layers (Lee et al., arXiv:1807.03888)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import AttackLoss, Membership, attackable, gradient_sign
+from aloe_lightning.attacks import AttackLoss, Membership, attackable
 from aloe_lightning.detectors.detector import FitData, Fitted, in_batches
+from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.gaussians import Arithmetic, Gaussians, fit_gaussians
 from aloe_lightning.detectors.odin import ETAS
 from aloe_lightning.errors import UserError
@@ -33,12 +34,7 @@ class LayerScores:
 
     def clean(self, images: Tensor) -> Tensor:
         """Without input preprocessing: images -> float64 (N, L), differentiable; higher = more in-distribution."""
-        features = self.net.features(images)  # type: ignore[operator]
-        return torch.stack([g.score(f) for g, f in zip(self.gaussians, features, strict=True)], dim=1)
-
-    def of_layer(self, images: Tensor, k: int) -> Tensor:
-        """The k-th column of `clean` alone: (N,)."""
-        return self.gaussians[k].score(self.net.features(images)[k])  # type: ignore[operator]
+        return torch.stack(self._each(images), dim=1)
 
     def directions(self, images: Tensor) -> Tensor:
         """Sign of the gradient of each layer's own score: (L, N, 3, H, W) of -1, 0 and 1.
@@ -46,19 +42,23 @@ class LayerScores:
         In the authors' arithmetic the mean over the batch is differentiated, as they do: where a precision is nearly
         singular, float32 turns signs by rounding, and even that factor turns some.
         """
+        with attackable(self.net), torch.inference_mode(False), torch.enable_grad():
+            x = images.detach().clone().requires_grad_(True)
+            sums = [scores.sum() for scores in self._each(x)]
+            if self.gaussians[0].means.dtype == torch.float32:
+                sums = [total / len(x) for total in sums]
+            gradients = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in sums]
+        return torch.stack(gradients).sign_()
 
-        def score(k: int) -> Callable[[Tensor], Tensor]:
-            single = self.gaussians[k].means.dtype == torch.float32
-            return lambda x: self.of_layer(x, k) / (len(x) if single else 1)
-
-        with attackable(self.net):
-            return torch.stack([gradient_sign(images, score(k)) for k in range(len(self.gaussians))])
+    def _each(self, images: Tensor) -> list[Tensor]:
+        features = self.net.features(images)  # type: ignore[operator]
+        return [gaussian.score(f) for gaussian, f in zip(self.gaussians, features, strict=True)]
 
     def stepped(self, images: Tensor, directions: Tensor, eta: float) -> Tensor:
         """After each layer's step of eta towards its nearest class (eq. 9): images -> float64 (N, L)."""
         if eta == 0:
             return self.clean(images)
-        return torch.stack([self.of_layer(images + eta * d, k) for k, d in enumerate(directions)], dim=1)
+        return torch.stack([self._each(images + eta * d)[k] for k, d in enumerate(directions)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,14 +189,15 @@ def bound(layers: LayerScores, weights: Tensor, bias: float, eta: float, setting
     """A fitted detector from its parts: weights (L,) and bias of the log-odds of P(in-distribution)."""
     weights = weights.to(layers.gaussians[0].means.device)
 
-    def score(images: Tensor) -> Tensor:
+    def score(batch: ForwardPass) -> Tensor:
+        images = batch.images
         return layers.stepped(images, layers.directions(images) if eta else torch.empty(0), eta) @ weights + bias
 
     tensors = {"weights": weights, "bias": _exact(bias), "eta": _exact(eta)}
     for k, gaussian in enumerate(layers.gaussians):
         tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
     loss = algorithm_2(layers, weights, bias)
-    return Fitted(score=score, loss=loss, crafted="mahalanobis", settings=settings, tensors=tensors)
+    return Fitted(net=layers.net, score=score, loss=loss, crafted="mahalanobis", settings=settings, tensors=tensors)
 
 
 def _exact(value: float) -> Tensor:

@@ -20,4 +20,4 @@ class MaxLogit:
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Nothing to fit: images -> the largest logit of the net."""
-        return of_softmax(net, lambda images: net(images).double().amax(dim=1))
+        return of_softmax(net, lambda batch: batch.logits.double().amax(dim=1))

@@ -30,4 +30,4 @@ class MSP:
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Nothing to fit: images -> max softmax probability of the net."""
-        return of_softmax(net, lambda images: max_softmax(net(images)))
+        return of_softmax(net, lambda batch: max_softmax(batch.logits))

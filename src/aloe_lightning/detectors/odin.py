@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import attackable, gradient_sign
 from aloe_lightning.detectors.detector import FitData, Fitted, in_batches, of_softmax
+from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.msp import max_softmax
 from aloe_lightning.metrics import auroc, fpr_at_tpr
 from aloe_lightning.randomness import generator
@@ -59,9 +59,10 @@ class ODIN:
         return self._bound(net, float(settings["temperature"]), float(settings["eta"]))
 
     def _bound(self, net: nn.Module, temperature: float, eta: float) -> Fitted:
-        def score(images: Tensor) -> Tensor:
-            stepped = images + eta * _step(net, images, temperature) if eta else images
-            return max_softmax(net(stepped), temperature)
+        def score(batch: ForwardPass) -> Tensor:
+            if not eta:
+                return max_softmax(batch.logits, temperature)
+            return max_softmax(net(batch.images + eta * _step(batch, temperature)), temperature)
 
         return of_softmax(net, score, temperature=temperature, eta=eta)
 
@@ -75,7 +76,7 @@ class ODIN:
             scores: dict[float, list[list[Tensor]]] = {eta: [[], []] for eta in etas}
             for side, images in enumerate(sides):
                 for batch in in_batches(images, data.batch_size, net):
-                    step = _step(net, batch, temperature)  # one gradient for all etas
+                    step = _step(ForwardPass(net, batch), temperature)  # one gradient for all etas
                     with torch.no_grad():
                         for eta in etas:
                             scores[eta][side].append(max_softmax(net(batch + eta * step), temperature).cpu())
@@ -85,15 +86,9 @@ class ODIN:
         return min(found, key=lambda pair: found[pair])
 
 
-def _step(net: nn.Module, images: Tensor, temperature: float) -> Tensor:
+def _step(batch: ForwardPass, temperature: float) -> Tensor:
     """sign(grad_x log S(x; T)), the direction of more confidence: (N, 3, H, W) of -1, 0 and 1."""
-
-    def log_confidence(x: Tensor) -> Tensor:
-        log_p: Tensor = (net(x).float() / temperature).log_softmax(dim=1)
-        return log_p.amax(dim=1)
-
-    with attackable(net):
-        return gradient_sign(images, log_confidence)
+    return batch.gradient_sign(lambda logits: (logits.float() / temperature).log_softmax(dim=1).amax(dim=1))
 
 
 def random_noise(count: int, seed: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Detectors of the library pytorch-ood (https://pytorch-ood.readthedocs.io) whose score is a function of logits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from aloe_lightning.attacks import AttackLoss, Membership
 from aloe_lightning.detectors.detector import FitData, Fitted, of_softmax
+from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
 from aloe_lightning.progress import track
 
@@ -47,13 +48,14 @@ class PytorchOOD:
                 raise ValueError(f"{self.detector} learns from training images")
             theirs.fit_logits(*_training_logits(net, data, self.detector))
 
-        def score(images: Tensor) -> Tensor:
-            found: Tensor = -theirs.predict_logits(net(images).double())
+        def score(batch: ForwardPass) -> Tensor:
+            found: Tensor = -theirs.predict_logits(batch.logits.double())
             return found
 
         if self.attack == "softmax":
             return of_softmax(net, score)
-        return Fitted(score=score, loss=through(score, self.name), crafted="score")
+        loss = through(lambda images: score(ForwardPass(net, images)), self.name)
+        return Fitted(net=net, score=score, loss=loss, crafted="score")
 
     def _built(self) -> Any:
         try:
@@ -76,11 +78,11 @@ class PytorchOOD:
             raise UserError(f"detector.{self.name}.options: {error}") from error
 
 
-def through(score: Any, name: str) -> AttackLoss:
+def through(score: Callable[[Tensor], Tensor], name: str) -> AttackLoss:
     """The attack on a score itself: down for in-distribution images, up for OOD images."""
 
     def loss(images: Tensor, membership: Membership) -> Tensor:
-        found: Tensor = score(images)
+        found = score(images)
         if not found.requires_grad:
             raise UserError(f"the score of {name} has no gradient to attack it by: detector.{name}.attack=softmax")
         return -found if membership == "id" else found
