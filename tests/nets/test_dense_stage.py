@@ -154,7 +154,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("channels", [3, 16, 50, 97])
-@pytest.mark.parametrize(("side", "pool", "images"), [(8, 2, 5), (5, 5, 3), (4, 4, 70)])
+@pytest.mark.parametrize(("side", "pool", "images"), [(8, 2, 5), (5, 5, 3), (4, 4, 70), (16, 2, 3), (32, 8, 1)])
 def test_kernels_do_what_pytorchs_operations_do(monkeypatch, dtype, channels, side, pool, images):
     if compiler.library() is None:
         pytest.skip("no C++ compiler here")

@@ -1,31 +1,56 @@
 // Convolutions of odd size and stride 1 on rows of channels, images padded with zeros.
 #pragma once
 
-#include "product.h"
+#include "winograd.h"
 
 template <typename T>
 int64_t padded(int64_t channels) {  // as many as whole elements take
   return up(channels, PACK<T>);
 }
 
+// The right matrices of a convolution's products, for each tap: panels of outputs, taps x channels by elements, outputs of a
+// panel, PACK. Taps are the kernel's lines x columns; behind them, if its size is 3 and sums are of T, the spots.
 template <typename T>
 struct Weight {
-  const Element<T>* packed;
+  const Element<T>*packed, *spots;
   int64_t inputs, outputs, kernel;
 
-  Weight(const Tensor& packed, int64_t inputs, int64_t outputs, int64_t kernel)
-      : packed(static_cast<const Element<T>*>(packed.const_data_ptr())), inputs(inputs), outputs(outputs), kernel(kernel) {
-    int64_t wide = PANEL * LANES<T>;
-    TORCH_CHECK(packed.numel() == kernel * kernel * padded<T>(inputs) * up(outputs, wide), "not packed for this");
+  Weight(const Tensor& given, int64_t inputs, int64_t outputs, int64_t kernel)
+      : packed(static_cast<const Element<T>*>(given.const_data_ptr())),
+        spots(packed + size(inputs, outputs, kernel * kernel) / PACK<T>), inputs(inputs), outputs(outputs), kernel(kernel) {
+    TORCH_CHECK(given.numel() == whole(inputs, outputs, kernel), "not packed for this");
   }
 
-  // Of (O, C, k, k): right matrices of products (panels of outputs, kernel lines x kernel columns x channels by elements,
-  // outputs of a panel, PACK).
-  static Tensor pack(const Tensor& weight, at::ScalarType type) {
-    int64_t outputs = weight.size(0), channels = weight.size(1), taps = weight.size(2) * weight.size(3);
-    int64_t wide = PANEL * LANES<T>, more = up(outputs, wide), inputs = padded<T>(channels);
-    return at::constant_pad_nd(weight.permute({2, 3, 1, 0}), {0, more - outputs, 0, inputs - channels})
-        .reshape({taps * inputs / PACK<T>, PACK<T>, more / wide, wide}).permute({2, 0, 3, 1}).to(type).contiguous();
+  static int64_t size(int64_t inputs, int64_t outputs, int64_t taps) {
+    return taps * padded<T>(inputs) * up(outputs, PANEL * LANES<T>);
+  }
+  static int64_t whole(int64_t inputs, int64_t outputs, int64_t kernel) {
+    return size(inputs, outputs, kernel * kernel) + (PACK<T> == 1 && kernel == 3 ? size(inputs, outputs, SPOTS) : 0);
+  }
+
+  // Of (O, C, k, k).
+  static Tensor pack(const Tensor& given, at::ScalarType type) {
+    int64_t outputs = given.size(0), inputs = given.size(1), kernel = given.size(2), taps = kernel * kernel;
+    Tensor weight = given.to(sizeof(Sum<T>) == 8 ? at::kDouble : at::kFloat).contiguous();
+    Tensor found = at::zeros({whole(inputs, outputs, kernel)}, given.options().dtype(type));
+    const auto* from = weight.const_data_ptr<Sum<T>>();
+    T* to = static_cast<T*>(found.data_ptr());
+    for (int64_t o = 0; o < outputs; ++o)
+      for (int64_t c = 0; c < inputs; ++c, from += taps) {
+        put(from, taps, inputs, o, c, to);
+        if (PACK<T> > 1 || kernel != 3) continue;
+        Sum<T> spots[SPOTS];
+        weight_spots(from, spots);
+        put(spots, SPOTS, inputs, o, c, to + size(inputs, outputs, taps));
+      }
+    return found;
+  }
+
+ private:
+  static void put(const Sum<T>* from, int64_t taps, int64_t inputs, int64_t o, int64_t c, T* to) {
+    int64_t wide = PANEL * LANES<T>, apart = padded<T>(inputs) * wide;
+    to += o / wide * taps * apart + (c / PACK<T> * wide + o % wide) * PACK<T> + c % PACK<T>;
+    for (int64_t tap = 0; tap < taps; ++tap) to[tap * apart] = narrowed<T>(from[tap]);
   }
 };
 
@@ -62,6 +87,9 @@ T* activated(const Blocks& blocks, int64_t block, const Rows<T>& x, const Norm<T
 // rows, sums).
 template <typename T, typename B, typename F>
 inline void convolve(const Blocks& blocks, int64_t block, const T* from, const Weight<T>& weight, B begin, F finish) {
+  if constexpr (PACK<T> == 1)
+    if (in_spots<T>(blocks))
+      return convolve_spots(blocks, block, from, weight.spots, weight.inputs, weight.outputs, begin, finish);
   int64_t apart = padded<T>(weight.inputs) / PACK<T>, terms = weight.kernel * apart;
   const auto* left = reinterpret_cast<const Element<T>*>(from);
   const auto* right = weight.packed;

@@ -79,6 +79,15 @@ inline Halves narrowed(Vector<BFloat16> value) {  // to nearest, ties to even
 #endif
 }
 
+template <typename T>
+inline T narrowed(Sum<T> value) {
+  if constexpr (sizeof(T) == sizeof value) return value;
+  else {
+    uint32_t bits = as<uint32_t>(value);
+    return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+  }
+}
+
 inline Vector<float> load(const float* from) { return read<Vector<float>>(from); }
 inline Vector<double> load(const double* from) { return read<Vector<double>>(from); }
 inline Vector<BFloat16> load(const BFloat16* from) { return widened(read<Halves>(from)); }
