@@ -43,7 +43,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     add("--images", type=int, default=100, help="of each of the seven sets of the evaluation")
     add("--repeats", type=int, default=3)
     add("--compile", default="auto", help="torch.compile: auto, off, default, reduce-overhead, max-autotune")
-    add("--streamed", choices=["auto", "yes", "no"], default="auto", help="the DenseNet in cache-sized parts")
+    add("--streamed", choices=["auto", "yes", "no"], default="auto", help="each dense block as one operation")
     add("--contiguous", action="store_true", help="no channels-last: what the layout is worth")
     add("--keep-memory", choices=["yes", "no"], default="yes", help="no: what keeping freed memory is worth")
     add("--baseline", choices=["yes", "no"], default="yes", help="no: leave the restated baseline out")

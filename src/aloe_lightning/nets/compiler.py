@@ -1,4 +1,4 @@
-"""The C++ operations in `native/`, compiled once (half a minute) and kept in the cache.
+"""The C++ operations in `native/`, compiled once (about 20 seconds) and kept in the cache.
 
 `ALOE_KERNELS=0` does without, `CXX` names another compiler than g++.
 """
@@ -50,29 +50,11 @@ def _flags() -> str:
 
 
 def _compile(compiler: str, path: Path) -> None:
-    log.info("compiling the DenseNet's operations for this CPU, once (half a minute)")
+    log.info("compiling the DenseNet's operations for this CPU, once (about 20 seconds)")
     home = Path(torch.__file__).parent
-    wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
-    command = [
-        *(
-            compiler,
-            "-O3",
-            "-march=native",
-            *wide,
-            "-fno-strict-aliasing",
-            "-fopenmp",
-            "-fPIC",
-            "-shared",
-            "-std=c++20",
-        ),
-        *(
-            f"-I{home / 'include'}",
-            str(SOURCES / "library.cpp"),
-            "-o",
-            str(path),
-            f"-L{home / 'lib'}",
-            "-ltorch_cpu",
-            "-lc10",
-        ),
-    ]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    flags = "-O3 -march=native -fno-strict-aliasing -fopenmp -fPIC -shared -std=c++20".split()
+    if platform.machine() == "x86_64":
+        flags.append("-mprefer-vector-width=512")
+    source = [f"-I{home / 'include'}", str(SOURCES / "library.cpp"), "-o", str(path)]
+    libraries = [f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"]
+    subprocess.run([compiler, *flags, *source, *libraries], check=True, capture_output=True, text=True)

@@ -75,9 +75,9 @@ class DenseNet(nn.Module):
         std: channel standard deviations of the training images.
         init: of the convolutions. `kaiming` draws them with std sqrt(2 / fan_out); `authors` with sqrt(2 / layers per
             block), as the paper's code does through a reused variable name (docs/decisions/003).
-        streamed: run dense blocks in cache-sized parts of one buffer (`dense_stage`), not layer by layer: the same
-            results up to rounding (docs/decisions/012). None for yes where it has kernels, on a CPU with a C++
-            compiler; elsewhere layer by layer is faster.
+        streamed: run each dense block as one operation on one buffer (`dense_stage`, `frozen_stage`), not layer by
+            layer: the same results up to rounding (docs/decisions/012). None for yes where it has kernels, on a CPU
+            with a C++ compiler; elsewhere layer by layer is faster.
 
     Raises:
         ValueError: if depth does not fit three blocks of bottlenecks.
