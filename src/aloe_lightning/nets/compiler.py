@@ -52,7 +52,7 @@ def _flags() -> str:
 def _compile(compiler: str, path: Path) -> None:
     log.info("compiling the DenseNet's operations for this CPU, once (about 20 seconds)")
     home = Path(torch.__file__).parent
-    flags = "-O3 -march=native -fno-strict-aliasing -fopenmp -fPIC -shared -std=c++20".split()
+    flags = ["-O3", "-march=native", "-fno-strict-aliasing", "-fopenmp", "-fPIC", "-shared", "-std=c++20"]
     if platform.machine() == "x86_64":
         flags.append("-mprefer-vector-width=512")
     source = [f"-I{home / 'include'}", str(SOURCES / "library.cpp"), "-o", str(path)]
