@@ -178,7 +178,8 @@ def _crafted(name: str, detector: Fitted) -> str:
 @torch.no_grad()
 def _scored(batch: ForwardPass, fitted: Mapping[str, Fitted], state: State) -> Columns:
     """`detector/state` -> scores of a batch; `class/state` -> the classes of images that are to be classified."""
-    columns = {f"{name}/{state}": one.score(batch).cpu().double().numpy() for name, one in fitted.items()}
+    in_turn = sorted(fitted.items(), key=lambda item: not item[1].steps)
+    columns = {f"{name}/{state}": one.score(batch).cpu().double().numpy() for name, one in in_turn}
     if state != "attacked":
         columns[f"class/{state}"] = batch.logits.argmax(1).cpu().numpy()
     return columns

@@ -77,15 +77,27 @@ def confidence(logits):
 def test_all_who_read_logits_share_a_forward_pass(small_net, images):
     small_net.eval()
     passes = []
-    small_net.register_forward_hook(lambda *_: passes.append(1))
+    small_net.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
     batch = ForwardPass(small_net, images)
     assert not passes
     with torch.no_grad():
-        for detector in (MSP(), Energy(), MaxLogit(), ODIN()):
+        for detector in (ODIN(), MSP(), Energy(), MaxLogit()):
             detector.fit(small_net).score(batch)
-    assert len(passes) == 2  # the second is of ODIN's images after their step
-    batch.gradient_sign(confidence)
-    assert len(passes) == 3
+    assert passes == [True, False]  # the second is of ODIN's images after their step
+
+
+@pytest.mark.parametrize("detector", [MSP(), Energy(), MaxLogit(), ODIN(eta=0.0)])
+def test_no_graph_is_kept_for_whom_nobody_differentiates(small_net, images, detector):
+    """Neither where gradients are off nor, for the parameters' sake, where they are on."""
+    small_net.eval()
+    score = detector.fit(small_net)
+    assert not score(images).requires_grad
+    assert not ODIN().fit(small_net)(images).requires_grad
+    passes = []
+    small_net.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    with torch.no_grad():
+        score(images)
+    assert passes == [False]
 
 
 @pytest.mark.parametrize("grad_mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.covariance import EmpiricalCovariance
 
-from aloe_lightning.attacks import ConfidenceAttack
+from aloe_lightning.attacks import ConfidenceAttack, gradient_sign
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import ODIN, FitData, KeptDetector, Mahalanobis, read_fitted, write_fitted
 from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
@@ -116,6 +116,21 @@ def test_the_score_is_half_the_least_squared_distance():
     for vector, score in zip(features[:20].numpy(), found.score(features[:20]).tolist(), strict=True):
         apart = [vector - mean for mean in found.means.numpy()]
         assert score == pytest.approx(-0.5 * min(a @ found.precision.numpy() @ a for a in apart), rel=1e-9)
+
+
+def test_the_directions_of_all_layers_come_from_one_pass(small_net, images, monkeypatch):
+    small_net.eval()
+    draws = torch.Generator().manual_seed(0)
+    sizes = [f.shape[1] for f in small_net.features(images)]
+    layers = LayerScores(
+        small_net,
+        [Gaussians(torch.rand(3, c, generator=draws).double(), torch.eye(c, dtype=torch.float64)) for c in sizes],
+    )
+    expected = [gradient_sign(images, lambda x, k=k: layers.of_layer(x, k)) for k in range(len(sizes))]
+    passes, features = [], small_net.features
+    monkeypatch.setattr(small_net, "features", lambda x: passes.append(1) or features(x))
+    assert torch.equal(layers.directions(images), torch.stack(expected))
+    assert len(passes) == 1
 
 
 def test_a_dead_feature_gets_a_ridge_and_the_fit_says_so():

@@ -1,7 +1,7 @@
 """Projected gradient ascent in an Linf ball: the one attack of the project, a pure function of a loss."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -30,13 +30,19 @@ def gradient_sign(images: Tensor, loss_fn: LossFn) -> Tensor:
     Raises:
         ValueError: if the loss is not one value per image.
     """
+    return gradient_signs(images, lambda x: [loss_fn(x)])[0]
+
+
+def gradient_signs(images: Tensor, losses_fn: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
+    """What `gradient_sign` gives for each of several losses, images -> (N,) each, out of one forward pass."""
     with torch.inference_mode(False), torch.enable_grad():
         x = images.detach().clone().requires_grad_(True)
-        loss = loss_fn(x)
-        if loss.shape != (len(x),):
-            raise ValueError(f"loss_fn must return one value per image, ({len(x)},); got {tuple(loss.shape)}")
-        (gradient,) = torch.autograd.grad(loss.sum(), x)
-    return gradient.sign()
+        losses = losses_fn(x)
+        for loss in losses:
+            if loss.shape != (len(x),):
+                raise ValueError(f"loss_fn must return one value per image, ({len(x)},); got {tuple(loss.shape)}")
+        last = len(losses) - 1
+        return [torch.autograd.grad(one.sum(), x, retain_graph=i < last)[0].sign() for i, one in enumerate(losses)]
 
 
 def pgd_linf(

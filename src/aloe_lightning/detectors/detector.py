@@ -49,6 +49,7 @@ class Fitted:
         score: the score function.
         loss: what the paper's attack on this detector maximises.
         crafted: name of that loss; detectors that share it are scored on the same attacked images.
+        steps: whether the score takes a gradient of the logits: it then goes first, for its pass gives the logits, too.
         settings: what the fit has chosen, for the record.
         tensors: what the fit has learnt, to be saved.
     """
@@ -57,6 +58,7 @@ class Fitted:
     score: ScoreFn
     loss: AttackLoss
     crafted: str
+    steps: bool = False
     settings: Mapping[str, float | str] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -94,9 +96,10 @@ class Restorable(Detector, Protocol):
         ...
 
 
-def of_softmax(net: nn.Module, score: ScoreFn, **settings: float | str) -> Fitted:
+def of_softmax(net: nn.Module, score: ScoreFn, *, steps: bool = False, **settings: float | str) -> Fitted:
     """A detector that reads the softmax, and is therefore attacked by Algorithm 1."""
-    return Fitted(net=net, score=score, loss=confidence_loss(net), crafted="softmax", settings=settings)
+    loss = confidence_loss(net)
+    return Fitted(net=net, score=score, loss=loss, crafted="softmax", steps=steps, settings=settings)
 
 
 def in_batches(images: Tensor, size: int, like: nn.Module) -> Iterator[Tensor]:

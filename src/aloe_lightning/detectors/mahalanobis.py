@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import AttackLoss, Membership, attackable
+from aloe_lightning.attacks import AttackLoss, Membership, attackable, gradient_signs
 from aloe_lightning.detectors.detector import FitData, Fitted, in_batches
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.gaussians import Arithmetic, Gaussians, fit_gaussians
@@ -36,19 +36,19 @@ class LayerScores:
         """Without input preprocessing: images -> float64 (N, L), differentiable; higher = more in-distribution."""
         return torch.stack(self._each(images), dim=1)
 
+    def of_layer(self, images: Tensor, k: int) -> Tensor:
+        """The k-th column of `clean` alone: (N,)."""
+        return self.gaussians[k].score(self.net.features(images)[k])  # type: ignore[operator]
+
     def directions(self, images: Tensor) -> Tensor:
         """Sign of the gradient of each layer's own score: (L, N, 3, H, W) of -1, 0 and 1.
 
         In the authors' arithmetic the mean over the batch is differentiated, as they do: where a precision is nearly
         singular, float32 turns signs by rounding, and even that factor turns some.
         """
-        with attackable(self.net), torch.inference_mode(False), torch.enable_grad():
-            x = images.detach().clone().requires_grad_(True)
-            sums = [scores.sum() for scores in self._each(x)]
-            if self.gaussians[0].means.dtype == torch.float32:
-                sums = [total / len(x) for total in sums]
-            gradients = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in sums]
-        return torch.stack(gradients).sign_()
+        count = len(images) if self.gaussians[0].means.dtype == torch.float32 else 1
+        with attackable(self.net):
+            return torch.stack(gradient_signs(images, lambda x: [scores / count for scores in self._each(x)]))
 
     def _each(self, images: Tensor) -> list[Tensor]:
         features = self.net.features(images)  # type: ignore[operator]
@@ -58,7 +58,7 @@ class LayerScores:
         """After each layer's step of eta towards its nearest class (eq. 9): images -> float64 (N, L)."""
         if eta == 0:
             return self.clean(images)
-        return torch.stack([self._each(images + eta * d)[k] for k, d in enumerate(directions)], dim=1)
+        return torch.stack([self.of_layer(images + eta * d, k) for k, d in enumerate(directions)], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,9 +62,10 @@ class ODIN:
         def score(batch: ForwardPass) -> Tensor:
             if not eta:
                 return max_softmax(batch.logits, temperature)
-            return max_softmax(net(batch.images + eta * _step(batch, temperature)), temperature)
+            stepped = ForwardPass(net, batch.images + eta * _step(batch, temperature))
+            return max_softmax(stepped.logits, temperature)
 
-        return of_softmax(net, score, temperature=temperature, eta=eta)
+        return of_softmax(net, score, steps=eta != 0, temperature=temperature, eta=eta)
 
     def _choose(self, net: nn.Module, data: FitData) -> tuple[float, float]:
         """The pair of least FPR at 95 % TPR between training images and noise; of equals the one of greatest AUROC."""

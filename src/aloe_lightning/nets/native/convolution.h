@@ -25,7 +25,7 @@ struct Weight {
     return taps * padded<T>(inputs) * up(outputs, PANEL * LANES<T>);
   }
   static int64_t whole(int64_t inputs, int64_t outputs, int64_t kernel) {
-    return size(inputs, outputs, kernel * kernel) + (PACK<T> == 1 && kernel == 3 ? size(inputs, outputs, SPOTS) : 0);
+    return size(inputs, outputs, kernel * kernel) + (has_spots<T>(kernel) ? size(inputs, outputs, SPOTS) : 0);
   }
 
   // Of (O, C, k, k).
@@ -38,7 +38,7 @@ struct Weight {
     for (int64_t o = 0; o < outputs; ++o)
       for (int64_t c = 0; c < inputs; ++c, from += taps) {
         put(from, taps, inputs, o, c, to);
-        if (PACK<T> > 1 || kernel != 3) continue;
+        if (!has_spots<T>(kernel)) continue;
         Sum<T> spots[SPOTS];
         weight_spots(from, spots);
         put(spots, SPOTS, inputs, o, c, to + size(inputs, outputs, taps));
@@ -87,8 +87,8 @@ T* activated(const Blocks& blocks, int64_t block, const Rows<T>& x, const Norm<T
 // rows, sums).
 template <typename T, typename B, typename F>
 inline void convolve(const Blocks& blocks, int64_t block, const T* from, const Weight<T>& weight, B begin, F finish) {
-  if constexpr (PACK<T> == 1)
-    if (in_spots<T>(blocks))
+  if constexpr (has_spots<T>(3))  // else they need not compile
+    if (has_spots<T>(weight.kernel) && in_spots(blocks))
       return convolve_spots(blocks, block, from, weight.spots, weight.inputs, weight.outputs, begin, finish);
   int64_t apart = padded<T>(weight.inputs) / PACK<T>, terms = weight.kernel * apart;
   const auto* left = reinterpret_cast<const Element<T>*>(from);

@@ -70,22 +70,22 @@ inline Bits spread(Halves halves) {
 #endif
 }
 inline Vector<BFloat16> widened(Halves halves) { return as<Vector<BFloat16>>(spread(halves) << 16); }
-inline Halves narrowed(Vector<BFloat16> value) {  // to nearest, ties to even
+template <typename B>
+inline B rounded(B bits) {  // of float, to those of its upper half: to nearest, ties to even
+  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+inline Halves narrowed(Vector<BFloat16> value) {
 #ifdef __AVX512BF16__
   return as<Halves>(_mm512_cvtneps_pbh(as<__m512>(value)));
 #else
-  Bits bits = as<Bits>(value);
-  return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+  return __builtin_convertvector(rounded(as<Bits>(value)), Halves);
 #endif
 }
 
 template <typename T>
 inline T narrowed(Sum<T> value) {
   if constexpr (sizeof(T) == sizeof value) return value;
-  else {
-    uint32_t bits = as<uint32_t>(value);
-    return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
-  }
+  else return {uint16_t(rounded(as<uint32_t>(value)))};
 }
 
 inline Vector<float> load(const float* from) { return read<Vector<float>>(from); }

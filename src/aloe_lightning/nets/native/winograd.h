@@ -8,9 +8,10 @@
 constexpr int64_t SPOTS = 16;
 
 template <typename T>
-bool in_spots(const Blocks& blocks) {
-  return PACK<T> == 1 && blocks.kernel == 3 && blocks.height % 2 == 0 && blocks.width % (2 * TILE) == 0;
+constexpr bool has_spots(int64_t kernel) {  // a weight for features of T
+  return PACK<T> == 1 && kernel == 3;
 }
+inline bool in_spots(const Blocks& blocks) { return blocks.height % 2 == 0 && blocks.width % (2 * TILE) == 0; }
 
 template <typename V>
 inline __attribute__((always_inline)) void along(V& a, V& b, V& c, V& d) {
@@ -44,7 +45,7 @@ void weight_spots(const S* weight, S* spots) {
   for (int i = 0; i < 4; ++i) along(lines[i][0], lines[i][1], lines[i][2], spots + 4 * i, 1);
 }
 
-// What `convolve` does, of a block for which in_spots(): `packed` are panels of outputs, spots x inputs, outputs of a panel.
+// What `convolve` does, with a weight that has_spots() of a block for which in_spots(): `packed` are panels of outputs, spots x inputs, outputs of a panel.
 template <typename T, typename B, typename F>
 inline void convolve_spots(const Blocks& blocks, int64_t block, const T* from, const Element<T>* packed, int64_t inputs,
                            int64_t outputs, B begin, F finish) {
