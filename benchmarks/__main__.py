@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from aloe_lightning.hardware import prepare
+from aloe_lightning.runtime.hardware import prepare
 from benchmarks import data, evaluations, start, steps
 from benchmarks.measure import Ceilings, ceilings
 
@@ -43,7 +43,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     add("--images", type=int, default=100, help="of each of the seven sets of the evaluation")
     add("--repeats", type=int, default=3)
     add("--compile", default="auto", help="torch.compile: auto, off, default, reduce-overhead, max-autotune")
-    add("--streamed", choices=["auto", "yes", "no"], default="auto", help="each dense block as one operation")
+    add("--fused", choices=["auto", "yes", "no"], default="auto", help="each dense block as one operation")
     add("--contiguous", action="store_true", help="no channels-last: what the layout is worth")
     add("--keep-memory", choices=["yes", "no"], default="yes", help="no: what keeping freed memory is worth")
     add("--baseline", choices=["yes", "no"], default="yes", help="no: leave the restated baseline out")

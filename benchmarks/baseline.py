@@ -29,7 +29,7 @@ class LoopNormalize(nn.Module):
 
 def as_the_authors(net: nn.Module) -> nn.Module:
     """The net layer by layer, its first layer replaced."""
-    net.streamed = False
+    net.fused = False
     normalize = net.normalize
     net.normalize = LoopNormalize(normalize.mean.clone(), normalize.std.clone())
     return net

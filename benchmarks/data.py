@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from aloe_lightning.data import BatchSizes, ImageSet, MappedImages, RobustOODData, TinyImages
-from aloe_lightning.data.augment import random_crop_flip
-from aloe_lightning.data.duplicates import exact_hashes, perceptual_hashes
-from aloe_lightning.data.signs import warp_signs
-from aloe_lightning.randomness import generator
+from aloe_lightning.data.augmentation import random_crop_flip
+from aloe_lightning.data.images.duplicates import exact_hashes, perceptual_hashes
+from aloe_lightning.data.sets.sign_warp import warp_signs
+from aloe_lightning.runtime.seeding import generator
 from benchmarks.measure import Timing, timed
 
 COUNT, BATCH = 40_000, 128
@@ -30,7 +30,7 @@ class Memory:
     def train_set(self) -> ImageSet:
         return self.images
 
-    def also_apart(self) -> dict[str, ImageSet]:
+    def excluded_from_training(self) -> dict[str, ImageSet]:
         return {}
 
     def test_set(self) -> ImageSet:

@@ -8,8 +8,8 @@ import torch
 from aloe_lightning.attacks import ConfidenceAttack
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import MSP, ODIN
-from aloe_lightning.evaluate import EvaluationSettings, evaluate
-from aloe_lightning.hardware import compile_net
+from aloe_lightning.evaluation.evaluate import EvaluationSettings, evaluate
+from aloe_lightning.runtime.hardware import compile_net
 from benchmarks import baseline
 from benchmarks.measure import Timing, timed
 from benchmarks.steps import NETS
@@ -37,7 +37,7 @@ def restated(options: argparse.Namespace, device: torch.device) -> Iterator[tupl
 
 
 def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
-    """With `aloe_lightning.evaluate`."""
+    """With `aloe_lightning.evaluation`."""
     inliers, ood = random_sets(options.images)
     known, sets = ImageSet(inliers), {name: ImageSet(images) for name, images in ood.items()}
     for bf16 in (False, True):

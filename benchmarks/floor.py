@@ -40,10 +40,10 @@ def forward_work(net: nn.Module, side: int = 32) -> Work:
             flops += 2 * output.numel() * module.in_features
 
     handles = [module.register_forward_hook(count) for module in net.modules()]
-    was, net.streamed = getattr(net, "streamed", None), False
+    was, net.fused = getattr(net, "fused", None), False
     with torch.no_grad():
         net.eval()(torch.rand(1, 3, side, side, device=next(net.parameters()).device))
-    net.streamed = was
+    net.fused = was
     for handle in handles:
         handle.remove()
     return Work(flops, values)

@@ -14,9 +14,9 @@ from benchmarks.measure import Timing, timed
 
 FIRST_STEP = """
 import os
-import aloe_lightning.train as train
+import aloe_lightning.training.trainer as train
 train.TrainingProgress.on_train_batch_end = lambda *_: os._exit(0)
-from aloe_lightning.app import main
+from aloe_lightning.cli.main import main
 main([])
 """
 COMMANDS = {
@@ -45,7 +45,7 @@ def lightning(options: argparse.Namespace, device: torch.device) -> Iterator[tup
 
     from aloe_lightning.nets import SmallNet
     from aloe_lightning.objectives import OE, Optim
-    from aloe_lightning.train import TrainingProgress
+    from aloe_lightning.training.trainer import TrainingProgress
     from benchmarks.steps import random_batch
 
     options.inliers = options.outliers = 2

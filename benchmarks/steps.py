@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import torch
 
 from aloe_lightning.data import Batch
-from aloe_lightning.hardware import compile_net
 from aloe_lightning.nets import DenseNet, SmallNet
 from aloe_lightning.objectives import ADV, ALOE, AOE, OE, Objective, Original
+from aloe_lightning.runtime.hardware import compile_net
 from benchmarks import baseline
 from benchmarks.floor import forward_work, step_passes
 from benchmarks.measure import Ceilings, Timing, timed
@@ -52,7 +52,7 @@ def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[st
                 continue
             net = NETS[options.net](10)
             if options.net == "densenet":
-                net.streamed = {"auto": None, "yes": True, "no": False}[options.streamed]
+                net.fused = {"auto": None, "yes": True, "no": False}[options.fused]
             objective = cls(net, channels_last=not options.contiguous).to(device).train()
             compile_net(objective.net, options.compile, device)
             objective.logged = lambda loss, *_: loss  # no trainer here

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from aloe_lightning.app import main
+from aloe_lightning.cli.main import main
 from aloe_lightning.nets import DenseNet, SmallNet
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -48,8 +48,8 @@ def golden_images(reference):
 def golden_net(shared):
     """The DenseNet-BC-100-12 behind the golden outputs, in eval mode."""
     with np.load(shared / "golden" / "densenet_bc100_cifar10.npz", allow_pickle=False) as arrays:
-        # Layer by layer, in the authors' order of operations: the streamed net rounds otherwise.
-        net = DenseNet(10, mean=arrays["__mean__"].tolist(), std=arrays["__std__"].tolist(), streamed=False)
+        # Layer by layer, in the authors' order of operations: the fused net rounds otherwise.
+        net = DenseNet(10, mean=arrays["__mean__"].tolist(), std=arrays["__std__"].tolist(), fused=False)
         net.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files if not key.startswith("__")})
     return net.eval()
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aloe_lightning.records import read_records
-from aloe_lightning.train import StateKeeper
+from aloe_lightning.evaluation.records import read_records
+from aloe_lightning.training.trainer import StateKeeper
 
 TINY = (
     "net.width=4",
@@ -95,7 +95,7 @@ def test_cells_of_different_settings_have_folders_and_tables_of_their_own(comman
     outputs = command("-m", "+experiment=demo_oe", "optim.lr=0.1,0.2", *TINY)
     found = [read_records(path) for path in (outputs / "demo").glob("oe-*/records.jsonl")]
     assert len(found) == 2
-    assert found[0][0].setting != found[1][0].setting
+    assert found[0][0].protocol != found[1][0].protocol
     rows = list(csv.DictReader((outputs / "demo" / "tables.csv").read_text().splitlines()))
     assert len([r for r in rows if r["method"] == "OE" and r["metric"] == "auroc"]) == 2
 
@@ -177,10 +177,10 @@ def test_what_is_done_is_not_computed_again_unless_asked(command, capsys):
     (outputs / "demo" / "tables.csv").unlink()
     command("+experiment=demo_oe", *TINY)
     assert (outputs / "demo" / "tables.csv").read_text() == shown
-    command("+experiment=demo_oe", *TINY, "redo=evaluation")
+    command("+experiment=demo_oe", *TINY, "recompute=evaluation")
     second = times()
     assert (second[0] > first[0], second[1] == first[1]) == (True, True)
-    command("+experiment=demo_oe", *TINY, "redo=training")
+    command("+experiment=demo_oe", *TINY, "recompute=training")
     assert all(new > old for new, old in zip(times(), second, strict=True))
 
 
@@ -201,7 +201,7 @@ def test_a_net_trained_again_takes_its_fits_and_its_cells_with_it(command, capsy
     first = [file.stat().st_mtime_ns for file in sorted(fits.iterdir())]
     assert len(first) == 1
     weights_before = (model(outputs, "oe") / "weights.safetensors").read_bytes()
-    command("+experiment=demo_oe", "epsilon=1", *detector, *TINY, "redo=training")
+    command("+experiment=demo_oe", "epsilon=1", *detector, *TINY, "recompute=training")
     assert [file.stat().st_mtime_ns for file in sorted(fits.iterdir())] != first
     # The same seed trains the same weights: make them others, as another version of a library would.
     assert (model(outputs, "oe") / "weights.safetensors").read_bytes() == weights_before
@@ -216,7 +216,7 @@ def test_training_again_trains_a_shared_net_once(command, capsys):
     words = ["-m", "+experiment=demo_oe", "epsilon=1,2", *TINY]
     command(*words)
     capsys.readouterr()
-    command(*words, "redo=training")
+    command(*words, "recompute=training")
     told = capsys.readouterr().err
     assert (told.count("oe: training\n"), told.count("oe: evaluated")) == (1, 2)
 
@@ -247,8 +247,8 @@ def test_images_of_ones_own_that_have_changed_are_noticed(command, tmp_path, cap
     capsys.readouterr()
     with pytest.raises(SystemExit):
         command(*words)
-    assert "was trained on other images than data and outliers hold now: redo=training" in capsys.readouterr().err
-    command(*words, "redo=training")
+    assert "was trained on other images than data and outliers hold now: recompute=training" in capsys.readouterr().err
+    command(*words, "recompute=training")
 
 
 def test_tables_that_are_older_than_a_result_are_made_again(command):

@@ -103,7 +103,7 @@ def test_no_module_is_a_drawer_for_everything():
 def test_this_test_sees_imports_of_every_form():
     source = (
         "import aloe_lightning.data.cifar\n"
-        "from aloe_lightning.data import demo_pictures, CIFAR\n"
+        "from aloe_lightning.data.sets import demo_pictures, CIFAR\n"
         "def f():\n    from aloe_lightning.run import run_cell\n"
     )
     assert ours(source) == {"data.cifar", "data.demo_pictures", "data", "run"}

@@ -32,7 +32,7 @@ def test_no_folder_of_modules_lacks_its_init():
 
 def test_the_command_is_main():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"aloe-lightning": "aloe_lightning.app:main"}
+    assert project["scripts"] == {"aloe-lightning": "aloe_lightning.cli.main:main"}
 
 
 @pytest.fixture(scope="module")

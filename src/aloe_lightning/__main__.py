@@ -1,6 +1,6 @@
 """`python -m aloe_lightning`."""
 
-from aloe_lightning.app import main
+from aloe_lightning.cli.main import main
 
 if __name__ == "__main__":
     main()

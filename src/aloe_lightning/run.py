@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer, seed_everything
 
-from aloe_lightning.atomic import alone
-from aloe_lightning.build import (
+from aloe_lightning.config.build import (
     build_attack,
     build_data,
     build_detectors,
@@ -23,22 +22,24 @@ from aloe_lightning.build import (
     build_objective,
     with_statistics,
 )
-from aloe_lightning.checkpoint import load_weights, save_weights
-from aloe_lightning.data import RobustOODData, process
+from aloe_lightning.data import RobustOODData
 from aloe_lightning.detectors import Detector, FitData, KeptDetector, Restorable
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluate import evaluate
-from aloe_lightning.hardware import compile_net, prepare
-from aloe_lightning.identity import fingerprint
+from aloe_lightning.evaluation.evaluate import evaluate
+from aloe_lightning.evaluation.records import Cell, Record, write_records
+from aloe_lightning.evaluation.results import records_of, write_scores
 from aloe_lightning.objectives import Objective
-from aloe_lightning.progress import duration
-from aloe_lightning.records import Cell, Record, write_records
+from aloe_lightning.paper.methods import OBJECTIVE_TITLES
 from aloe_lightning.report import write_report
-from aloe_lightning.report.methods import OBJECTIVE_TITLES
-from aloe_lightning.results import records_of, write_scores
-from aloe_lightning.store import Model, cell_name, digest, own_files, write_json
-from aloe_lightning.tracking import flat, log_results, open_logger
-from aloe_lightning.train import StateKeeper, build_trainer, fit, quiet_lightning
+from aloe_lightning.runtime.distributed import rank_and_world_size
+from aloe_lightning.runtime.hardware import compile_net, prepare
+from aloe_lightning.runtime.progress import duration
+from aloe_lightning.storage.files import file_lock
+from aloe_lightning.storage.fingerprints import fingerprint
+from aloe_lightning.storage.store import Model, cell_name, custom_data_fingerprint, digest, write_json
+from aloe_lightning.storage.weights import load_weights, save_weights
+from aloe_lightning.tracking.loggers import flat, log_results, open_logger
+from aloe_lightning.training.trainer import StateKeeper, build_trainer, fit, quiet_lightning
 
 log = logging.getLogger(__name__)
 OF_TRAINING = ("data", "outliers", "net", "objective", "optim", "trainer", "batch", "seed")
@@ -93,14 +94,14 @@ def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
         )
         evaluated = time.monotonic() - trained
         records = records_of(evaluation, _cell(config, objective, attack.rounding, data, card), fits)
-        if process()[0] == 0:
+        if rank_and_world_size()[0] == 0:
             log.info("%s: evaluated in %s", label, duration(evaluated))
             write_json(folder / "config.json", config)
             write_json(folder / "data.json", {**data.sizes(), **card.get("sizes", {})})
             facts = {
                 "cell": cell_name(asked),
                 "weights": digest(config["checkpoint"] or model.weights),
-                "files": own_files(asked),
+                "files": custom_data_fingerprint(asked),
                 "model": None if config["checkpoint"] else str(model.folder.absolute()),
                 "train_seconds": card.get("seconds"),
                 "evaluate_seconds": round(evaluated, 1),
@@ -140,14 +141,14 @@ def _train_or_load(
         return {}
     data.setup("fit")
     with _held(model, trainer):
-        if model.trained_now or (model.trained and config["redo"] != "training"):
+        if model.trained_now or (model.trained and config["recompute"] != "training"):
             refuse_other_pixels(model, data)
             load_weights(model.weights, objective.net)
             log.info("%s: trained before, in %s: %s", label, duration(model.card["seconds"]), model.folder)
             return model.card
         if trainer.is_global_zero:
-            model.begin(afresh=config["redo"] == "training")
-        if process()[0] == 0:
+            model.begin(afresh=config["recompute"] == "training")
+        if rank_and_world_size()[0] == 0:
             if data.duplicates is not None:
                 log.info("%s: outliers left out, in distribution or in a test set: %s", label, data.duplicates)
             for place, count in data.overlaps().items():
@@ -165,7 +166,7 @@ def _train_or_load(
             "config": config,
             **_surroundings(trainer),
         }
-        if process()[0] == 0:
+        if rank_and_world_size()[0] == 0:
             log.info("%s: trained in %s", label, duration(keeper.spent))
             # Nothing but what decides the weights, so that the same training makes the same file.
             about = {**{key: config[key] for key in OF_TRAINING}, "attack": config["attack"]["train"]}
@@ -179,7 +180,7 @@ def refuse_other_pixels(model: Model, data: RobustOODData) -> None:
     if list(data.trained_on()) != list(model.card["trained_on"]):
         raise UserError(
             f"the net in {model.folder.absolute()} was trained on other images than data and outliers hold now: "
-            "redo=training trains it again, another paths.outputs keeps both"
+            "recompute=training trains it again, another paths.outputs keeps both"
         )
 
 
@@ -190,7 +191,7 @@ def _held(model: Model, trainer: Trainer) -> Iterator[None]:
         yield
         return
     model.folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(model.folder.parent / f".{model.folder.name}.lock", f"training {model.folder.name}"):
+    with file_lock(model.folder.parent / f".{model.folder.name}.lock", f"training {model.folder.name}"):
         yield
 
 
@@ -204,7 +205,7 @@ def _kept(
     detectors: dict[str, Detector], fits: dict[str, str], config: dict[str, Any], home: Path
 ) -> dict[str, Detector]:
     """The detectors, those that learn with a place to keep it for other cells of the same net."""
-    afresh, writes = config["redo"] != "nothing" or config["checkpoint"] is not None, process()[0] == 0
+    afresh, writes = config["recompute"] != "nothing" or config["checkpoint"] is not None, rank_and_world_size()[0] == 0
     return {
         name: KeptDetector(one, home, f"{name}-{fits[name]}", afresh, writes)
         if one.learns and isinstance(one, Restorable)
@@ -239,7 +240,7 @@ def _cell(
         eval_epsilon=config["attack"]["eval"]["epsilon"],
         regime=config["attack"]["eval"]["name"],
         rounding=rounding,
-        setting=config["setting"],
+        protocol=config["protocol"],
         split=data.inliers.split,
         pixels=pixels,
         outlier_pixels=outlier_pixels,

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aloe_lightning.attacks import attackable, pgd_linf
+from aloe_lightning.attacks import frozen_eval, pgd_linf
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
 
 STEP = 1 / 255
@@ -104,7 +104,7 @@ def test_an_image_does_not_depend_on_its_batch(small_net, images):
     labels = torch.arange(len(images))
 
     def attack(chosen):
-        with attackable(small_net):
+        with frozen_eval(small_net):
             return pgd_linf(
                 images[chosen], lambda x: cross_entropy(small_net(x), labels[chosen]), eps=4 * STEP, step_size=STEP,
                 steps=4, random_start=False,
@@ -116,7 +116,7 @@ def test_an_image_does_not_depend_on_its_batch(small_net, images):
 
 
 def test_the_loss_rises(small_net, images):
-    with attackable(small_net):
+    with frozen_eval(small_net):
         adversarial = pgd_linf(
             images, lambda x: uniform_cross_entropy(small_net(x)), eps=4 * STEP, step_size=STEP, steps=8
         )
@@ -154,7 +154,7 @@ def test_a_fraction_of_a_step_is_refused_where_perturbations_are_rounded(images)
 def test_classifier_attack_equals_the_authors(golden_net, golden_images, reference):
     labels = torch.from_numpy(reference["id_labels"])
     x = golden_images["id"]
-    with attackable(golden_net):
+    with frozen_eval(golden_net):
         adversarial = pgd_linf(
             x, lambda z: cross_entropy(golden_net(z), labels), eps=STEP, step_size=STEP, steps=10, rounding="truncate"
         )
@@ -164,7 +164,7 @@ def test_classifier_attack_equals_the_authors(golden_net, golden_images, referen
 
 def test_training_attack_on_outliers_equals_the_authors(golden_net, golden_images, reference):
     x = golden_images["ood"]
-    with attackable(golden_net):
+    with frozen_eval(golden_net):
         adversarial = pgd_linf(
             x, lambda z: uniform_cross_entropy(golden_net(z)), eps=STEP, step_size=STEP, steps=2, rounding="truncate"
         )

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aloe_lightning.data.batches import Batch, EpochPlan, TrainingImages
-from aloe_lightning.data.source import ImageSet
-from aloe_lightning.randomness import generator
+from aloe_lightning.data.batches import Batch, EpochSampler, TrainingImages
+from aloe_lightning.data.images.source import ImageSet
+from aloe_lightning.runtime.seeding import generator
 
 sizes = st.fixed_dictionaries(
     {
@@ -24,7 +24,7 @@ sizes = st.fixed_dictionaries(
 
 
 def plan_of(size, epoch=0):
-    plan = EpochPlan(
+    plan = EpochSampler(
         size["num_inliers"], size["num_outliers"], **{key: size[key] for key in size if not key.startswith("num")}
     )
     plan.set_epoch(epoch)
@@ -153,9 +153,9 @@ def test_the_papers_batches_make_782_steps_of_cifar():
 
 
 def test_a_process_without_a_group_is_alone():
-    from aloe_lightning.data.batches import process
+    from aloe_lightning.runtime.distributed import rank_and_world_size
 
-    assert process() == (0, 1)
+    assert rank_and_world_size() == (0, 1)
 
 
 def pictures(first, count):
@@ -176,7 +176,7 @@ def test_the_images_of_a_plan_are_gathered_with_their_labels():
 
 def test_without_outliers_a_batch_has_none_of_the_inliers_shape():
     gather = TrainingImages(ImageSet(pictures(0, 9), torch.arange(9)), None)
-    (batch, *_) = [gather[plan] for plan in EpochPlan(9, 0, inlier_batch=4, outlier_batch=6, seed=3)]
+    (batch, *_) = [gather[plan] for plan in EpochSampler(9, 0, inlier_batch=4, outlier_batch=6, seed=3)]
     assert batch.outliers.shape == (0, 3, 32, 32)
     assert batch.outliers.dtype == torch.uint8
 

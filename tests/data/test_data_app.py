@@ -11,11 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from aloe_lightning.data import GTSRB, SVHN, Demo, LSUNResize, NpyImages, demo_pictures, sheet
+from aloe_lightning.data import GTSRB, SVHN, Demo, LSUNResize, NpyImages
 from aloe_lightning.data import __main__ as app
-from aloe_lightning.data.catalogue import CARDS
-from aloe_lightning.data.check import check, check_own
-from aloe_lightning.data.cifar import LAYOUTS
+from aloe_lightning.data import contact_sheet as sheet
+from aloe_lightning.data.catalogue.sets import CARDS
+from aloe_lightning.data.download.check import check, check_own
+from aloe_lightning.data.sets import demo_pictures
+from aloe_lightning.data.sets.cifar import LAYOUTS
 from aloe_lightning.errors import UserError
 from data.archives import (
     gtsrb_labels_tree,

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from aloe_lightning.data import Batch, BatchSizes, ImageSet, NpyImages, RobustOODData
-from aloe_lightning.data.augment import random_crop_flip
-from aloe_lightning.data.batches import EpochPlan
+from aloe_lightning.data.augmentation import random_crop_flip
+from aloe_lightning.data.batches import EpochSampler
 from aloe_lightning.errors import UserError
 from data.fakes import make_npy, noise
 
@@ -35,7 +35,7 @@ class Inliers:
         self.read.append("test")
         return ImageSet(images(7, 2), torch.arange(7))
 
-    def also_apart(self):
+    def excluded_from_training(self):
         return {"validation": ImageSet(images(3, 9))}
 
     def augmented(self, images, labels, draws):
@@ -71,7 +71,7 @@ def test_nothing_is_read_before_it_is_asked_for_and_training_data_only_once():
 def test_batches_are_those_of_the_plan_as_uint8():
     data = data_of(outliers=Others())
     data.setup("fit")
-    plan = EpochPlan(10, 30, inlier_batch=4, outlier_batch=6, seed=5)
+    plan = EpochSampler(10, 30, inlier_batch=4, outlier_batch=6, seed=5)
     loaded = list(data.train_dataloader())
     assert [len(batch.inliers) for batch in loaded] == [4, 4, 2]
     assert [len(batch.outliers) for batch in loaded] == [6, 6, 3]
@@ -149,7 +149,7 @@ def test_a_mapped_file_serves_as_outliers_and_as_test_set(tmp_path):
     data = data_of(outliers=source)
     data.setup("fit")
     (first, *_) = data.train_dataloader()
-    (plan, *_) = EpochPlan(10, 12, inlier_batch=4, outlier_batch=6, seed=5)
+    (plan, *_) = EpochSampler(10, 12, inlier_batch=4, outlier_batch=6, seed=5)
     assert first.outliers.equal(images(12, 8)[plan.outliers])
     np.testing.assert_array_equal(data_of(ood={"far": source}).ood_sets()["far"].images, images(12, 8))
 

@@ -65,7 +65,7 @@ def by_hand(name, net, batch, weight):
 @pytest.mark.parametrize("cls", ALL)
 def test_loss_equals_the_equation(cls, joint, batch):
     net = LinearNet()
-    loss = make(cls, net, outlier_weight=0.7, joint_passes=joint).training_step(batch, 0)
+    loss = make(cls, net, outlier_weight=0.7, joint_forward=joint).training_step(batch, 0)
     assert loss.item() == pytest.approx(by_hand(cls.__name__, net, batch, 0.7), rel=1e-5)
 
 

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 from test_report import CELL, OBJECTIVES
 
-from aloe_lightning.evaluate import Evaluation, SetScores
-from aloe_lightning.records import read_records, write_records
+from aloe_lightning.evaluation.evaluate import Evaluation, SetScores
+from aloe_lightning.evaluation.records import read_records, write_records
+from aloe_lightning.evaluation.results import records_of, write_scores
+from aloe_lightning.paper.methods import PAPER_METHODS
+from aloe_lightning.paper.published import published_rows
 from aloe_lightning.report.__main__ import main
 from aloe_lightning.report.collect import collect
 from aloe_lightning.report.full import report
 from aloe_lightning.report.grids import grids, missing
 from aloe_lightning.report.measures import measures
-from aloe_lightning.report.methods import PAPER_METHODS
 from aloe_lightning.report.ordering import ordering
-from aloe_lightning.report.published import published_rows
-from aloe_lightning.results import records_of, write_scores
 
 DETECTORS = {"original": ("msp", "odin", "mahalanobis"), "oe": ("msp", "odin"), "adv": ("msp",), "aoe": ("msp",)}
 
@@ -31,7 +31,7 @@ DETECTORS = {"original": ("msp", "odin", "mahalanobis"), "oe": ("msp", "odin"), 
 def scored(objective, seed):
     rng = np.random.default_rng(seed)
     names = DETECTORS.get(objective, ("msp", "odin"))
-    known = {d: {s: rng.beta(3, 2, 50) for s in ("clean", "attacked", "misled")} for d in names}
+    known = {d: {s: rng.beta(3, 2, 50) for s in ("clean", "attacked", "misclassified")} for d in names}
     sets = {
         name: SetScores({d: {s: rng.beta(2, 2, 40) for s in ("clean", "attacked")} for d in names}, None)
         for name in ("a", "b")
@@ -54,7 +54,7 @@ def paper(folder, seeds=(0,)):
             for objective in OBJECTIVES:
                 for seed in seeds:
                     trained = epsilon if objective in ("adv", "aoe", "aloe") else None
-                    cell = replace(CELL, dataset=dataset, objective=objective, seed=seed, setting=dataset)
+                    cell = replace(CELL, dataset=dataset, objective=objective, seed=seed, protocol=dataset)
                     cell = replace(cell, eval_epsilon=epsilon, train_epsilon=trained)
                     write_cell(folder / dataset / f"{objective}-{epsilon}-{seed}", cell, scored(objective, number))
                     number += 1
@@ -199,7 +199,9 @@ def test_of_other_data_what_some_methods_have_and_others_have_not_is_missing(tmp
 
 def test_the_largest_group_is_shown_and_the_rest_named(outputs, tmp_path):
     shutil.copytree(outputs / "cifar100", tmp_path / "cifar100")
-    write_cell(tmp_path / "cifar100" / "other", replace(CELL, dataset="cifar100", setting="another"), scored("aloe", 3))
+    write_cell(
+        tmp_path / "cifar100" / "other", replace(CELL, dataset="cifar100", protocol="another"), scored("aloe", 3)
+    )
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "records.jsonl").write_text('{"of": "another version"}\n')
     collection = collect(tmp_path)

@@ -6,16 +6,16 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from aloe_lightning.evaluate import Evaluation, SetScores
-from aloe_lightning.records import Cell, read_records, write_records
+from aloe_lightning.evaluation.evaluate import Evaluation, SetScores
+from aloe_lightning.evaluation.records import Cell, read_records, write_records
+from aloe_lightning.evaluation.results import records_of, write_scores
+from aloe_lightning.paper.methods import PAPER_METHODS, method_of, row_order
 from aloe_lightning.report import write_report
-from aloe_lightning.report.methods import PAPER_METHODS, method_of, row_order
 from aloe_lightning.report.tables import by_ood_csv, markdown, tidy_csv, tidy_rows
-from aloe_lightning.results import records_of, write_scores
 
 CELL = Cell(
     dataset="cifar10", outliers="300k", net="small", objective="aloe", seed=0, train_epsilon=1, eval_epsilon=1,
-    regime="paper", rounding="none", setting="0123abcd",
+    regime="paper", rounding="none", protocol="0123abcd",
 )  # fmt: skip
 OBJECTIVES = ("original", "oe", "adv", "aoe", "aloe")
 
@@ -140,7 +140,7 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
     study(tmp_path, epsilons=(1,))
     other = tmp_path / "other"
     other.mkdir()
-    write_records(other / "records.jsonl", records_of(evaluation(9), replace(CELL, setting="ffffffff")))
+    write_records(other / "records.jsonl", records_of(evaluation(9), replace(CELL, protocol="ffffffff")))
     report = write_report(tmp_path, read_records(tmp_path / "aloe-1-0" / "records.jsonl"))
     assert report.left_out == [other]
     assert sorted(p.name for p in report.files) == [
@@ -167,7 +167,7 @@ def test_a_study_with_missing_cells_is_still_tabulated(tmp_path):
     [
         ({"pixels": "other"}, False),
         ({"outlier_pixels": "other"}, False),
-        ({"setting": "other"}, False),
+        ({"protocol": "other"}, False),
         ({"objective": "original", "outlier_pixels": ""}, True),
         ({"seed": 1}, True),
         ({"seed": 1, "detectors": {"msp": "f"}}, True),
@@ -193,7 +193,9 @@ def test_tables_2_and_4_stand_in_the_csv_and_under_the_markdown():
     rng = np.random.default_rng(0)
     found = []
     for objective, robust in (("original", 0.25), ("aloe", 0.75)):
-        scores = {d: {s: rng.random(50) for s in ("clean", "attacked", "misled")} for d in ("msp", "odin", "energy")}
+        scores = {
+            d: {s: rng.random(50) for s in ("clean", "attacked", "misclassified")} for d in ("msp", "odin", "energy")
+        }
         ood = {d: {s: rng.random(30) for s in ("clean", "attacked")} for d in scores}
         evaluated = Evaluation(SetScores(scores, 0.9, robust), {"a": SetScores(ood, None)})
         found += records_of(evaluated, replace(CELL, objective=objective))

@@ -1,8 +1,8 @@
-"""Attacks: one Linf PGD, the context that makes a net attackable, and the paper's algorithms on top of them."""
+"""Attacks: one Linf PGD, the context that makes a net frozen_eval, and the paper's algorithms on top of them."""
 
 from aloe_lightning.attacks.confidence import AttackLoss, ConfidenceAttack, Membership, confidence_loss
+from aloe_lightning.attacks.freeze import BatchNormMode, frozen_eval
 from aloe_lightning.attacks.linf import LossFn, Rounding, gradient_sign, gradient_signs, pgd_linf, uniform_start
-from aloe_lightning.attacks.modes import BatchNormMode, attackable
 
 __all__ = [
     "AttackLoss",
@@ -11,8 +11,8 @@ __all__ = [
     "LossFn",
     "Membership",
     "Rounding",
-    "attackable",
     "confidence_loss",
+    "frozen_eval",
     "gradient_sign",
     "gradient_signs",
     "pgd_linf",

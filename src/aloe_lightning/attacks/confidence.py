@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from aloe_lightning.attacks.freeze import frozen_eval
 from aloe_lightning.attacks.linf import Rounding, pgd_linf
-from aloe_lightning.attacks.modes import attackable
 from aloe_lightning.losses import entropy, uniform_cross_entropy
 
 Membership = Literal["id", "ood"]
@@ -65,7 +65,7 @@ class ConfidenceAttack:
             Perturbed images of the same shape.
         """
         maximised = confidence_loss(net) if loss is None else loss
-        with attackable(net):
+        with frozen_eval(net):
             return pgd_linf(
                 images,
                 lambda x: maximised(x, membership),

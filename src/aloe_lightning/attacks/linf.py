@@ -58,7 +58,7 @@ def pgd_linf(
 ) -> Tensor:
     """Maximise a per-sample loss within an Linf ball (Madry et al., arXiv:1706.06083) and return the last iterate.
 
-    Every iterate lies in the ball and in [0, 1]. Freeze the net around the call with `attackable`.
+    Every iterate lies in the ball and in [0, 1]. Freeze the net around the call with `frozen_eval`.
 
     Args:
         images: (N, C, H, W) in [0, 1].

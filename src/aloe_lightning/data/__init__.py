@@ -7,28 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aloe_lightning.data.batches import Batch, process
-    from aloe_lightning.data.cifar import CIFAR
-    from aloe_lightning.data.datamodule import BatchSizes, InDistribution, Loads, RobustOODData
-    from aloe_lightning.data.demo import Demo, DemoOOD, DemoOutliers
-    from aloe_lightning.data.files import ImageFolder, NpyImages
-    from aloe_lightning.data.gtsrb import GTSRB
-    from aloe_lightning.data.ood import CIFAROOD, ISUN, SVHN, LSUNCrop, LSUNResize, Places365, Textures
-    from aloe_lightning.data.outliers import ImageNet32, RandomImages300K, TinyImages
-    from aloe_lightning.data.own import LabelledArrays, LabelledFolder, OwnData
-    from aloe_lightning.data.source import ImageSet, ImageSource, MappedImages
+    from aloe_lightning.data.batches import Batch
+    from aloe_lightning.data.datamodule import BatchSizes, InDistribution, RobustOODData, UnlabelledDataset
+    from aloe_lightning.data.images.files import ImageFolder, NpyImages
+    from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImages
+    from aloe_lightning.data.sets.cifar import CIFAR
+    from aloe_lightning.data.sets.custom import CustomDataset, LabelledArrays, LabelledFolder
+    from aloe_lightning.data.sets.demo import Demo, DemoOOD, DemoOutliers
+    from aloe_lightning.data.sets.gtsrb import GTSRB
+    from aloe_lightning.data.sets.ood import CIFAROOD, ISUN, SVHN, LSUNCrop, LSUNResize, Places365, Textures
+    from aloe_lightning.data.sets.outliers import ImageNet32, RandomImages300K, TinyImages
 
 _HOME = {
-    "batches": ("Batch", "process"),
-    "cifar": ("CIFAR",),
-    "datamodule": ("BatchSizes", "InDistribution", "Loads", "RobustOODData"),
-    "demo": ("Demo", "DemoOOD", "DemoOutliers"),
-    "files": ("ImageFolder", "NpyImages"),
-    "gtsrb": ("GTSRB",),
-    "ood": ("CIFAROOD", "ISUN", "SVHN", "LSUNCrop", "LSUNResize", "Places365", "Textures"),
-    "outliers": ("ImageNet32", "RandomImages300K", "TinyImages"),
-    "own": ("LabelledArrays", "LabelledFolder", "OwnData"),
-    "source": ("ImageSet", "ImageSource", "MappedImages"),
+    "batches": ("Batch",),
+    "datamodule": ("BatchSizes", "InDistribution", "RobustOODData", "UnlabelledDataset"),
+    "images.files": ("ImageFolder", "NpyImages"),
+    "images.source": ("ImageSet", "ImageSource", "MappedImages"),
+    "sets.cifar": ("CIFAR",),
+    "sets.custom": ("CustomDataset", "LabelledArrays", "LabelledFolder"),
+    "sets.demo": ("Demo", "DemoOOD", "DemoOutliers"),
+    "sets.gtsrb": ("GTSRB",),
+    "sets.ood": ("CIFAROOD", "ISUN", "SVHN", "LSUNCrop", "LSUNResize", "Places365", "Textures"),
+    "sets.outliers": ("ImageNet32", "RandomImages300K", "TinyImages"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -40,6 +40,7 @@ __all__ = [
     "SVHN",
     "Batch",
     "BatchSizes",
+    "CustomDataset",
     "Demo",
     "DemoOOD",
     "DemoOutliers",
@@ -52,16 +53,14 @@ __all__ = [
     "LSUNResize",
     "LabelledArrays",
     "LabelledFolder",
-    "Loads",
     "MappedImages",
     "NpyImages",
-    "OwnData",
     "Places365",
     "RandomImages300K",
     "RobustOODData",
     "Textures",
     "TinyImages",
-    "process",
+    "UnlabelledDataset",
 ]
 
 

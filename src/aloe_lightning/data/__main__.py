@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aloe_lightning.data.card import Card, stands
-from aloe_lightning.data.catalogue import CARDS, card_of
-from aloe_lightning.data.fetch import prepare
+from aloe_lightning.data.catalogue.card import Card, stands
+from aloe_lightning.data.catalogue.sets import CARDS, card_of
+from aloe_lightning.data.download.fetch import prepare
 from aloe_lightning.errors import UserError
 
 WIDTH = 150
@@ -101,7 +101,7 @@ def state_of(card: Card, root: Path) -> str:
 def run_show(words: argparse.Namespace, root: Path) -> int:
     """Print the pages of sets."""
     cards = [card_of(name) for name in words.names]
-    from aloe_lightning.data.readers import page_of
+    from aloe_lightning.data.sets.readers import page_of
 
     for card in cards:
         print(f"{card.name}: {page_of(card.name)}\n{card.by_hand and f'By hand: {card.by_hand}' + chr(10)}")
@@ -129,7 +129,7 @@ def run_prepare(words: argparse.Namespace, root: Path) -> int:
 def run_check(words: argparse.Namespace, root: Path) -> int:
     """Print a verdict on each set."""
     meant = [own_path(name) or card_of(name) for name in words.names]
-    from aloe_lightning.data.check import check, check_own
+    from aloe_lightning.data.download.check import check, check_own
 
     verdicts = [check_own(one) if isinstance(one, Path) else check(one.name, root) for one in meant]
     table = Table("name", "state", "images", box=box.SIMPLE_HEAD)
@@ -148,8 +148,8 @@ def run_sample(words: argparse.Namespace, root: Path) -> int:
     """Write a contact sheet."""
     path = own_path(words.name)
     name = path.resolve().stem if path is not None else words.name if words.name == "demo" else card_of(words.name).name
-    from aloe_lightning.data.readers import demo_parts, named_parts, own_parts
-    from aloe_lightning.data.sheet import contact_sheet, rows_of, rows_of_warped, write_sheet
+    from aloe_lightning.data.contact_sheet import contact_sheet, rows_of, rows_of_warped, write_sheet
+    from aloe_lightning.data.sets.readers import demo_parts, named_parts, own_parts
 
     if path is not None:
         parts = own_parts(path)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed import get_rank, get_world_size, is_available, is_initialized
 from torch.utils.data import Dataset, Sampler
 
-from aloe_lightning.data.source import ImageSource, Order
-from aloe_lightning.randomness import generator, seed_of
+from aloe_lightning.data.images.source import ImageSource, Order
+from aloe_lightning.runtime.distributed import rank_and_world_size
+from aloe_lightning.runtime.seeding import generator, seed_of
 
 
 class Batch(NamedTuple):
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
         return generator(self.seed, purpose, device=self.inliers.device)
 
 
-class Plan(NamedTuple):
+class BatchIndices(NamedTuple):
     """Indices of one batch, inliers (B,) and outliers (B',), and its seed."""
 
     inliers: Tensor
@@ -40,12 +40,7 @@ class Plan(NamedTuple):
     seed: int
 
 
-def process() -> tuple[int, int]:
-    """Rank of this process and number of processes that train together."""
-    return (get_rank(), get_world_size()) if is_available() and is_initialized() else (0, 1)
-
-
-class EpochPlan(Sampler[Plan]):
+class EpochSampler(Sampler[BatchIndices]):
     """The batches of an epoch: one pass over the inliers, as many outliers beside them as the batch sizes say.
 
     The order is a function of seed and epoch alone. No outlier comes twice in an epoch unless there are too few of
@@ -83,15 +78,15 @@ class EpochPlan(Sampler[Plan]):
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
-    def resume_after(self, batches: int) -> None:
+    def skip_batches(self, batches: int) -> None:
         """Leave out the batches of the next epoch that a training which goes on has behind it."""
         self.behind = batches
 
     def __len__(self) -> int:
-        return -(-(self.num_inliers // process()[1]) // self.inlier_batch)
+        return -(-(self.num_inliers // rank_and_world_size()[1]) // self.inlier_batch)
 
-    def __iter__(self) -> Iterator[Plan]:
-        rank, world = process()
+    def __iter__(self) -> Iterator[BatchIndices]:
+        rank, world = rank_and_world_size()
         order = generator(self.seed, "order", self.epoch)
         share = self.num_inliers // world
         inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
@@ -101,11 +96,11 @@ class EpochPlan(Sampler[Plan]):
             chosen = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
             beside = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
             beside = beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)]
-            yield Plan(chosen, beside, seed_of(self.seed, "batch", self.epoch, step, rank))
+            yield BatchIndices(chosen, beside, seed_of(self.seed, "batch", self.epoch, step, rank))
 
     def _outliers(self, wanted: int, order: torch.Generator) -> Tensor:
         """Indices (wanted,) of the outliers of this process in this epoch; empty if there are none."""
-        rank, world = process()
+        rank, world = rank_and_world_size()
         if self.num_outliers == 0:
             return torch.empty(0, dtype=torch.int64)
         if self.outlier_order == "blocks":
@@ -122,7 +117,7 @@ class TrainingImages(Dataset[Batch]):
     def __init__(self, inliers: ImageSource, outliers: ImageSource | None) -> None:
         self.inliers, self.outliers = inliers, outliers
 
-    def __getitem__(self, plan: Plan) -> Batch:
+    def __getitem__(self, plan: BatchIndices) -> Batch:
         assert self.inliers.labels is not None
         outliers = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
         if self.outliers is not None:

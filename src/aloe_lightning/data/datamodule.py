@@ -11,12 +11,12 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from aloe_lightning.data.augment import random_crop_flip
-from aloe_lightning.data.batches import Batch, EpochPlan, TrainingImages
-from aloe_lightning.data.cache import fingerprint
-from aloe_lightning.data.duplicates import Duplicates, digest_of, hashes_of, without_duplicates
-from aloe_lightning.data.source import ImageSet, ImageSource
+from aloe_lightning.data.augmentation import random_crop_flip
+from aloe_lightning.data.batches import Batch, EpochSampler, TrainingImages
+from aloe_lightning.data.images.duplicates import Duplicates, digest_of, hashes_of, without_duplicates
+from aloe_lightning.data.images.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
+from aloe_lightning.storage.cache import fingerprint
 
 
 class InDistribution(Protocol):
@@ -30,11 +30,11 @@ class InDistribution(Protocol):
     def split(self) -> str: ...  # noqa: D102
     def train_set(self) -> ImageSource: ...  # noqa: D102
     def test_set(self) -> ImageSet: ...  # noqa: D102
-    def also_apart(self) -> Mapping[str, ImageSet]: ...  # noqa: D102
+    def excluded_from_training(self) -> Mapping[str, ImageSet]: ...  # noqa: D102
     def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor: ...  # noqa: D102
 
 
-class Loads(Protocol):
+class UnlabelledDataset(Protocol):
     """A set without classes."""
 
     def load(self) -> ImageSource: ...  # noqa: D102
@@ -71,8 +71,8 @@ class RobustOODData(LightningDataModule):
     def __init__(
         self,
         inliers: InDistribution,
-        outliers: Loads | None,
-        ood: Mapping[str, Loads],
+        outliers: UnlabelledDataset | None,
+        ood: Mapping[str, UnlabelledDataset],
         *,
         batch: BatchSizes,
         seed: int,
@@ -87,7 +87,7 @@ class RobustOODData(LightningDataModule):
         self.perceptual_distance = perceptual_distance
         self.duplicates: Duplicates | None = None
         self._training: TrainingImages | None = None
-        self._plan: EpochPlan | None = None
+        self._plan: EpochSampler | None = None
 
     def setup(self, stage: str) -> None:
         """Read the training data once."""
@@ -96,10 +96,10 @@ class RobustOODData(LightningDataModule):
         self._training = TrainingImages(self.train_images, self.outlier_images if self.uses_outliers else None)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of uint8 images in the order of `EpochPlan`."""
+        """Batches of uint8 images in the order of `EpochSampler`."""
         assert self._training is not None
         inliers, outliers = self._training.inliers, self._training.outliers
-        self._plan = EpochPlan(
+        self._plan = EpochSampler(
             len(inliers),
             0 if outliers is None else len(outliers),
             inlier_batch=self.batch.inliers,
@@ -111,10 +111,10 @@ class RobustOODData(LightningDataModule):
         sampler: Any = self._plan
         return DataLoader(self._training, sampler=sampler, batch_size=None, num_workers=self.num_workers)
 
-    def resume_after(self, batches: int) -> None:
+    def skip_batches(self, batches: int) -> None:
         """Leave out the batches of an epoch that a training which goes on has behind it."""
         assert self._plan is not None
-        self._plan.resume_after(batches)
+        self._plan.skip_batches(batches)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device and turn uint8 into float32 in [0, 1]."""
@@ -183,7 +183,7 @@ class RobustOODData(LightningDataModule):
         """The outliers, without those that are also elsewhere."""
         if self.outliers is None:
             raise UserError("no outliers are given, and something wants to learn from them: choose outliers=")
-        apart = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.also_apart()}
+        apart = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.excluded_from_training()}
         others = {**{f"{self.inliers.name} ({part})": images for part, images in apart.items()}, **self._ood}
         outliers, self.duplicates = without_duplicates(self.outliers.load(), others, self.perceptual_distance)
         if len(outliers) == 0:

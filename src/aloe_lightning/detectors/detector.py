@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aloe_lightning.attacks import AttackLoss, confidence_loss
 from aloe_lightning.data import ImageSource
 from aloe_lightning.detectors.forward_pass import ForwardPass
-from aloe_lightning.randomness import generator
+from aloe_lightning.runtime.seeding import generator
 
 ScoreFn = Callable[[ForwardPass], Tensor]
 """Images (N, 3, H, W) in [0, 1] -> scores (N,), float64; higher = more in-distribution; differentiable in images."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import attackable, gradient_sign
+from aloe_lightning.attacks import frozen_eval, gradient_sign
 
 
 class ForwardPass:
@@ -27,7 +27,7 @@ class ForwardPass:
     def logits(self) -> Tensor:
         """(N, K)."""
         if self._logits is None:
-            with attackable(self.net):
+            with frozen_eval(self.net):
                 self._logits = self.net(self.images)
         return self._logits
 
@@ -40,5 +40,5 @@ class ForwardPass:
                 self._logits = logits.detach()
             return of(logits)
 
-        with attackable(self.net):
+        with frozen_eval(self.net):
             return gradient_sign(self.images, loss)

@@ -9,18 +9,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from aloe_lightning.atomic import replacing
 from aloe_lightning.detectors.detector import FitData, Fitted, Restorable
 from aloe_lightning.errors import UserError
+from aloe_lightning.storage.files import atomic_write
 
 
 def write_fitted(folder: Path, name: str, fitted: Fitted) -> None:
     """Keep `<name>.safetensors` with what the fit has learnt, if anything, and `<name>.json` with what it chose."""
     folder.mkdir(parents=True, exist_ok=True)
     if fitted.tensors:
-        with replacing(folder / f"{name}.safetensors") as part:
+        with atomic_write(folder / f"{name}.safetensors") as part:
             save_file({key: tensor.contiguous() for key, tensor in fitted.tensors.items()}, part)
-    with replacing(folder / f"{name}.json") as part:
+    with atomic_write(folder / f"{name}.json") as part:
         part.write_text(json.dumps(dict(fitted.settings), indent=2) + "\n")
 
 

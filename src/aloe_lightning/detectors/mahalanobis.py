@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import AttackLoss, Membership, attackable, gradient_signs
+from aloe_lightning.attacks import AttackLoss, Membership, frozen_eval, gradient_signs
 from aloe_lightning.detectors.detector import FitData, Fitted, in_batches
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.gaussians import Arithmetic, Gaussians, fit_gaussians
 from aloe_lightning.detectors.odin import ETAS
 from aloe_lightning.errors import UserError
 from aloe_lightning.metrics import fpr_at_tpr
-from aloe_lightning.progress import track
+from aloe_lightning.runtime.progress import track
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LayerScores:
         singular, float32 turns signs by rounding, and even that factor turns some.
         """
         count = len(images) if self.gaussians[0].means.dtype == torch.float32 else 1
-        with attackable(self.net):
+        with frozen_eval(self.net):
             return torch.stack(gradient_signs(images, lambda x: [scores / count for scores in self._each(x)]))
 
     def _each(self, images: Tensor) -> list[Tensor]:

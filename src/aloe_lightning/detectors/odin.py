@@ -10,7 +10,7 @@ from aloe_lightning.detectors.detector import FitData, Fitted, in_batches, of_so
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.msp import max_softmax
 from aloe_lightning.metrics import auroc, fpr_at_tpr
-from aloe_lightning.randomness import generator
+from aloe_lightning.runtime.seeding import generator
 
 TEMPERATURES = (1.0, 10.0, 100.0, 1000.0)
 ETAS = tuple(0.004 * step / 20 for step in range(21))

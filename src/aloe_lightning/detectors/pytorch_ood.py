@@ -11,7 +11,7 @@ from aloe_lightning.attacks import AttackLoss, Membership
 from aloe_lightning.detectors.detector import FitData, Fitted, of_softmax
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
-from aloe_lightning.progress import track
+from aloe_lightning.runtime.progress import track
 
 
 @dataclass(frozen=True, kw_only=True)

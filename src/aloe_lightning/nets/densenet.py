@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aloe_lightning.nets.dense_stage import dense_stage, feature_type
-from aloe_lightning.nets.frozen_stage import frozen_stage
-from aloe_lightning.nets.kernels import kernels_for
+from aloe_lightning.kernels.dense_block import feature_type, fused_dense_block
+from aloe_lightning.kernels.frozen_block import frozen_dense_block
+from aloe_lightning.kernels.operations import kernels_for
 from aloe_lightning.nets.normalize import Normalize
 
 
@@ -75,7 +75,7 @@ class DenseNet(nn.Module):
         std: channel standard deviations of the training images.
         init: of the convolutions. `kaiming` draws them with std sqrt(2 / fan_out); `authors` with sqrt(2 / layers per
             block), as the paper's code does through a reused variable name (docs/decisions/003).
-        streamed: run each dense block as one operation on one buffer (`dense_stage`, `frozen_stage`), not layer by
+        fused: run each dense block as one operation on one buffer (`fused_dense_block`, `frozen_dense_block`), not layer by
             layer: the same results up to rounding (docs/decisions/012). None for yes where it has kernels, on a CPU
             with a C++ compiler; elsewhere layer by layer is faster.
 
@@ -92,12 +92,12 @@ class DenseNet(nn.Module):
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
         init: Literal["kaiming", "authors"] = "kaiming",
-        streamed: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"depth must be 6 n + 4 with n >= 1 (10, 16, 22, ... 100); got {depth}")
-        self.streamed = streamed
+        self.fused = fused
         num_layers = (depth - 4) // 6
         channels = 2 * growth_rate
         self.normalize = Normalize(mean, std)
@@ -120,14 +120,14 @@ class DenseNet(nn.Module):
 
     def _stage(self, device: torch.device) -> Callable[..., Tensor] | None:
         """What runs a dense block as one operation, if anything does."""
-        compiled = self.streamed is not False and kernels_for(device, feature_type(self.bn1))
-        if self.bn1.training and (self.streamed or compiled):
-            return dense_stage
+        compiled = self.fused is not False and kernels_for(device, feature_type(self.bn1))
+        if self.bn1.training and (self.fused or compiled):
+            return fused_dense_block
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
-        return frozen_stage if compiled and not self.bn1.training and not learns else None
+        return frozen_dense_block if compiled and not self.bn1.training and not learns else None
 
     def _maps(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The maps that detectors look at: after conv1, both transitions, and the last BN+ReLU (pooled if streamed)."""
+        """The maps that detectors look at: after conv1, both transitions, and the last BN+ReLU (pooled if fused)."""
         first = self.conv1(self.normalize(images))
         stage = self._stage(first.device)
         if stage is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import BatchNormMode, Rounding, attackable, pgd_linf
+from aloe_lightning.attacks import BatchNormMode, Rounding, frozen_eval, pgd_linf
 
 LogitsLoss = Callable[[Tensor], Tensor]
 """Logits (N, K) -> (N,)."""
@@ -38,7 +38,7 @@ class InnerMaximisation:
         self, net: nn.Module, images: Tensor, loss: LogitsLoss, generator: torch.Generator | None = None
     ) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> the images of their balls that (nearly) maximise a loss of the logits."""
-        with attackable(net, self.batchnorm):
+        with frozen_eval(net, self.batchnorm):
             return pgd_linf(
                 images,
                 lambda x: loss(net(x)),

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import attackable
+from aloe_lightning.attacks import frozen_eval
 from aloe_lightning.data import Batch
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
@@ -30,7 +30,7 @@ class Objective(LightningModule):
         optim: optimiser and schedule.
         attack: the inner maximisation; only ADV, AOE and ALOE call it.
         outlier_weight: lambda; only OE, AOE and ALOE use it.
-        joint_passes: put inliers and outliers through the net in one batch; False gives each a forward pass, hence
+        joint_forward: put inliers and outliers through the net in one batch; False gives each a forward pass, hence
             BatchNorm statistics, of its own, as the paper's code does.
         channels_last: memory layout of the net; faster, the same numbers up to rounding.
     """
@@ -46,7 +46,7 @@ class Objective(LightningModule):
         optim: Optim | None = None,
         attack: InnerMaximisation | None = None,
         outlier_weight: float = 0.5,
-        joint_passes: bool = True,
+        joint_forward: bool = True,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Objective(LightningModule):
         self.optim = optim or Optim()
         self.attack = attack or InnerMaximisation()
         self.outlier_weight = outlier_weight
-        self.joint_passes = joint_passes
+        self.joint_forward = joint_forward
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -65,7 +65,7 @@ class Objective(LightningModule):
 
         With joint passes all parts share each step's forward and backward pass.
         """
-        if not self.joint_passes:
+        if not self.joint_forward:
             return [self.attack(self.net, images, loss, generator) for images, loss in parts]
         sizes = [len(images) for images, _ in parts]
 
@@ -77,7 +77,7 @@ class Objective(LightningModule):
 
     def logits(self, *parts: Tensor) -> list[Tensor]:
         """Logits of each part, from one joint pass or from one pass each."""
-        if not self.joint_passes:
+        if not self.joint_forward:
             return [self.net(images) for images in parts]
         return list(torch.split(self.net(torch.cat(parts)), [len(images) for images in parts]))
 
@@ -104,7 +104,7 @@ class Objective(LightningModule):
         kind = "adversarial" if self.perturbs_inliers else "clean"
         values |= _inlier_values(z, batch.labels, kind)
         if self.perturbs_inliers:  # a look at the clean inliers, at logging steps only
-            with attackable(self.net):
+            with frozen_eval(self.net):
                 values |= _inlier_values(self.net(batch.inliers), batch.labels, "clean")
         if z_out is not None:
             kind = "adversarial" if self.perturbs_outliers else "clean"

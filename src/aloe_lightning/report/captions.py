@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from aloe_lightning.records import Record
-from aloe_lightning.report.methods import OUTLIER_TITLES
+from aloe_lightning.evaluation.records import Record
+from aloe_lightning.paper.methods import OUTLIER_TITLES
 
 
 def caption(records: Sequence[Record]) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.records import Record
+from aloe_lightning.evaluation.records import Record
+from aloe_lightning.paper.methods import DATASET_TITLES
 from aloe_lightning.report.grids import dataset_order
-from aloe_lightning.report.methods import DATASET_TITLES
 from aloe_lightning.report.runs import Run, records_of_all, runs_in, together
 
 

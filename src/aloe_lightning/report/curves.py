@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from aloe_lightning.paper.methods import method_order
 from aloe_lightning.report.grids import dataset_order
 from aloe_lightning.report.measures import Measure
-from aloe_lightning.report.methods import method_order
 
 STYLES = {
     "MSP": ("#7f7f7f", "o", "-"),

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aloe_lightning.atomic import replacing
-from aloe_lightning.report.methods import budget
+from aloe_lightning.paper.methods import budget
+from aloe_lightning.storage.files import atomic_write
 
 Panels = Mapping[str, Mapping[str, NDArray[np.float64]]]
 """`detector/set/state` -> scores, for each method's title."""
@@ -54,6 +54,6 @@ def save_figure(figure: Any, folder: Path, name: str) -> list[Path]:
     """Save a matplotlib figure as `.png` and `.pdf`; returns the paths."""
     paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
     for path in paths:
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             figure.savefig(part, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
     return paths

@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aloe_lightning.atomic import replacing
+from aloe_lightning.paper.methods import OBJECTIVE_TITLES, budget, method_of, method_order, objective_order, row_order
+from aloe_lightning.paper.published import published_rows
 from aloe_lightning.report.captions import conventions, data_of
 from aloe_lightning.report.collect import Collection, Group, collect
 from aloe_lightning.report.curves import curves_figure
 from aloe_lightning.report.figure import save_figure, score_figure
 from aloe_lightning.report.grids import Grid, grids, missing
 from aloe_lightning.report.measures import Measure, measures, measures_csv
-from aloe_lightning.report.methods import OBJECTIVE_TITLES, budget, method_of, method_order, objective_order, row_order
 from aloe_lightning.report.ordering import ordering
 from aloe_lightning.report.page import Details, Figure, Page, html
 from aloe_lightning.report.provenance import machine_of, training_of
-from aloe_lightning.report.published import published_rows
 from aloe_lightning.report.runs import Run
 from aloe_lightning.report.study import shown_scores
 from aloe_lightning.report.tables import base_epsilon, by_ood_csv
 from aloe_lightning.report.write import LATEX_HEAD, latex_table, markdown_table
+from aloe_lightning.storage.files import atomic_write
 
 READING = (
     "± is half of the 95 % bootstrap interval over test images for one seed, "
@@ -69,7 +69,7 @@ def report(folder: Path, out: Path) -> list[Path]:
     }
     written = []
     for name, text in texts.items():
-        with replacing(out / name) as part:
+        with atomic_write(out / name) as part:
             part.write_text(text)
         written.append(out / name)
     for _, _, name, figure in drawings:

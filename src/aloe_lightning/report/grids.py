@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from aloe_lightning.paper.methods import budget, method_order, objective_order
+from aloe_lightning.paper.published import Row
 from aloe_lightning.report.measures import Measure
-from aloe_lightning.report.methods import budget, method_order, objective_order
-from aloe_lightning.report.tables import TABLE_METRICS, Row
+from aloe_lightning.report.tables import TABLE_METRICS
 
 TITLES = {
     "table1": "Table 1. In- against out-of-distribution test images, clean and attacked",

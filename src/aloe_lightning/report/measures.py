@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from aloe_lightning.progress import track
-from aloe_lightning.records import Record
+from aloe_lightning.evaluation.records import Record
+from aloe_lightning.paper.methods import DATASET_TITLES, method_of, objective_of
+from aloe_lightning.paper.published import Row, published
 from aloe_lightning.report.bootstrap import intervals, rejected_interval, share_interval, spread
-from aloe_lightning.report.methods import DATASET_TITLES, method_of, objective_of
-from aloe_lightning.report.published import published
 from aloe_lightning.report.runs import Run, records_of_all
-from aloe_lightning.report.tables import Row, base_epsilon, first_budgets, tidy_rows
+from aloe_lightning.report.tables import base_epsilon, first_budgets, tidy_rows
+from aloe_lightning.runtime.progress import track
 
 Interval = tuple[float, float]
 
@@ -98,7 +98,7 @@ def _intervals(runs: Sequence[Run]) -> dict[Row, Interval]:
                 novel = {name: scores[f"{detector}/{name}/{state}"] for name in sets}
                 for metric, interval in intervals(scores[f"{detector}/id/{state}"], novel).items():
                     put("", method, shown, metric, interval)
-            misled = scores.get(f"{detector}/id/misled")
+            misled = scores.get(f"{detector}/id/misclassified")
             if first and misled is not None:
                 rejected = rejected_interval(scores[f"{detector}/id/clean"], misled)
                 put("table2", method, epsilon, "one_minus_fpr95", rejected)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from aloe_lightning.paper.methods import budget
 from aloe_lightning.report.grids import dataset_order
 from aloe_lightning.report.measures import Measure
-from aloe_lightning.report.methods import budget
 
 
 def ordering(found: Sequence[Measure]) -> list[str]:

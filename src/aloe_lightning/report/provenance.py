@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aloe_lightning.report.methods import DATASET_TITLES, OBJECTIVE_TITLES
+from aloe_lightning.paper.methods import DATASET_TITLES, OBJECTIVE_TITLES
 
 
 def training_of(folder: Path) -> list[str]:

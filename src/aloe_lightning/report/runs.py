@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.records import Cell, Record, read_records
+from aloe_lightning.evaluation.records import Cell, Record, read_records
 
 Scores = dict[str, NDArray[np.float64]]
 """`detector/set/state` -> (N,)."""
@@ -58,7 +58,7 @@ def together(runs: Sequence[Run], like: Run) -> list[Run]:
     chosen = [like]
     for run in runs:
         cell, mine = run.cell, run.detectors()
-        same = (cell.setting, cell.pixels) == (like.cell.setting, like.cell.pixels)
+        same = (cell.protocol, cell.pixels) == (like.cell.protocol, like.cell.pixels)
         agree = all(detectors.get(name, setting) == setting for name, setting in mine.items())
         if run.folder == like.folder or not (same and agree) or len({outliers, cell.outlier_pixels} - {""}) > 1:
             continue

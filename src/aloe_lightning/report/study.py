@@ -6,13 +6,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from aloe_lightning.atomic import replacing
-from aloe_lightning.records import Record
+from aloe_lightning.evaluation.records import Record
+from aloe_lightning.paper.methods import OBJECTIVE_TITLES
+from aloe_lightning.paper.published import Row
 from aloe_lightning.report.captions import caption
 from aloe_lightning.report.figure import save_figure, score_figure
-from aloe_lightning.report.methods import OBJECTIVE_TITLES
 from aloe_lightning.report.runs import Run, Scores, records_of_all, runs_in, together
-from aloe_lightning.report.tables import Row, base_epsilon, by_ood_csv, markdown, tidy_csv, tidy_rows
+from aloe_lightning.report.tables import base_epsilon, by_ood_csv, markdown, tidy_csv, tidy_rows
+from aloe_lightning.storage.files import atomic_write
 
 FIGURE_OBJECTIVES = ("oe", "aloe")
 
@@ -52,7 +53,7 @@ def _written(folder: Path, records: Sequence[Record]) -> StudyReport:
     files = [folder / "tables.csv", folder / "tables_by_ood.csv", folder / "tables.md"]
     texts = tidy_csv(rows), by_ood_csv(everything), markdown(rows, caption(everything))
     for path, text in zip(files, texts, strict=True):
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             part.write_text(text)
     left_out = sorted({path.parent for path in folder.glob("*/records.jsonl")} - {run.folder for run in chosen})
     return StudyReport(rows, files + _draw(folder, chosen), left_out)

@@ -4,12 +4,10 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
-from aloe_lightning.config import PUBLISHED_EPSILONS
-from aloe_lightning.records import Record, Side
-from aloe_lightning.report.methods import (
+from aloe_lightning.evaluation.records import Record, Side
+from aloe_lightning.paper.methods import (
     DATASET_TITLES,
     budget,
     method_of,
@@ -18,21 +16,11 @@ from aloe_lightning.report.methods import (
     objective_order,
     row_order,
 )
+from aloe_lightning.paper.published import Row
+from aloe_lightning.paper.settings import PUBLISHED_EPSILONS
 
 TABLE_METRICS = {"fpr95": "FPR95 ↓", "detection_error": "Det. error ↓", "auroc": "AUROC ↑"}
 ALL_METRICS = ("fpr95", "detection_error", "auroc", "aupr_in", "aupr_out", "tied_pairs")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of `tables.csv`; epsilon in 1/255 steps, 0 = clean; value in percent."""
-
-    table: str
-    dataset: str
-    method: str
-    epsilon: float
-    metric: str
-    value: float
 
 
 def base_epsilon(dataset: str, epsilons: Sequence[float]) -> float:

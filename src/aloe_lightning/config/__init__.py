@@ -1,0 +1,1 @@
+"""The root keys, validation, and from config to objects."""

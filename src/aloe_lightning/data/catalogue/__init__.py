@@ -1,0 +1,1 @@
+"""What a named data set is: source, sums, layout, counts, terms."""

@@ -1,0 +1,1 @@
+"""Fetch, verify, unpack and check data sets."""

@@ -1,0 +1,1 @@
+"""Image sources, picture files, integrity, duplicates."""

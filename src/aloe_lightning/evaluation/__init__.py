@@ -1,0 +1,1 @@
+"""Net x detectors x test sets x condition -> scores -> records."""

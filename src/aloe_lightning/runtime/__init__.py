@@ -1,0 +1,1 @@
+"""Progress, seeds, hardware, and the processes that train together."""

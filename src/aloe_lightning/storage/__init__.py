@@ -1,0 +1,1 @@
+"""Files, caches, fingerprints, trained nets and finished cells on disk."""

@@ -1,0 +1,1 @@
+"""Loggers, and the W&B dashboard."""

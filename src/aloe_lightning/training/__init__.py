@@ -1,0 +1,1 @@
+"""Lightning's trainer, its callbacks, and the reuse of a trained net."""

@@ -1,0 +1,161 @@
+"""CIFAR in the official layout: what is read is what was written, and each "no" names the file."""
+
+import hashlib
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+import torch
+
+from aloe_lightning.data import CIFAR
+from aloe_lightning.data.sets.cifar import LAYOUTS
+from aloe_lightning.errors import UserError
+from data.fakes import CIFAR10_FILES, cifar_rows, make_cifar10, make_cifar100, noise, write_cifar_batch, write_pickle
+
+
+def cifar(root, num_classes=10, **settings):
+    settings = {"verify": False} | settings
+    return CIFAR(name="x", root=str(root), num_classes=num_classes, mean=[0.5] * 3, std=[0.5] * 3, **settings)
+
+
+def test_fakes_are_pickled_as_the_official_files_are(tmp_path):
+    make_cifar10(tmp_path)
+    content = (tmp_path / "cifar-10-batches-py" / "data_batch_1").read_bytes()
+    told = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content)]
+    assert told[0] == ("PROTO", 2)
+    names = {argument for name, argument in told if name == "GLOBAL"}
+    assert names == {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
+    assert ("BINSTRING", "data") in told
+
+
+def test_cifar10_training_images_are_the_five_files_in_order(tmp_path):
+    make_cifar10(tmp_path, per_file=6)
+    train = cifar(tmp_path).train_set()
+    expected = np.concatenate([noise(6, number) for number in range(1, 6)])
+    assert train.images.dtype == torch.uint8
+    assert train.labels.dtype == torch.int64
+    np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), expected)
+    assert train.labels.tolist() == [(number + index) % 10 for number in range(1, 6) for index in range(6)]
+
+
+def test_cifar10_test_images_are_the_test_batch(tmp_path):
+    make_cifar10(tmp_path, per_file=6)
+    test = cifar(tmp_path).test_set()
+    np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(6, 6))
+    assert test.labels.tolist() == [6, 7, 8, 9, 0, 1]
+
+
+def test_planes_are_red_green_blue_and_rows_run_downwards(tmp_path):
+    images = np.zeros((1, 32, 32, 3), dtype=np.uint8)
+    images[0, 2, 5] = (10, 20, 30)
+    for file in CIFAR10_FILES:
+        write_cifar_batch(tmp_path / "cifar-10-batches-py" / file, images, [3])
+    (picture,) = cifar(tmp_path).test_set().images
+    assert picture[:, 2, 5].tolist() == [10, 20, 30]
+    assert int(picture.sum()) == 60
+
+
+def test_cifar100_has_the_fine_labels(tmp_path):
+    make_cifar100(tmp_path, train=12, test=6)
+    train, test = cifar(tmp_path, 100).train_set(), cifar(tmp_path, 100).test_set()
+    assert train.labels.tolist() == list(range(99, 87, -1))
+    assert test.labels.tolist() == list(range(99, 93, -1))
+    np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), noise(12, 101))
+    np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(6, 102))
+
+
+def test_files_whose_sums_are_listed_pass_the_check(tmp_path, monkeypatch):
+    make_cifar10(tmp_path)
+    content = (tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes()
+    monkeypatch.setitem(LAYOUTS[10].test, "test_batch", hashlib.md5(content).hexdigest())
+    test = cifar(tmp_path, verify=True).test_set()
+    np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(6, 6))
+
+
+def test_another_sum_is_told_with_both_sums(tmp_path):
+    make_cifar10(tmp_path)
+    file = tmp_path / "cifar-10-batches-py" / "test_batch"
+    found = hashlib.md5(file.read_bytes()).hexdigest()
+    with pytest.raises(UserError) as error:
+        cifar(tmp_path, verify=True).test_set()
+    for part in (str(file), found, "40351d587109b95175f43aff81a1287e", "data.verify=false"):
+        assert part in str(error.value)
+
+
+def test_sums_are_torchvisions():
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    for num_classes, official in ((10, CIFAR10), (100, CIFAR100)):
+        layout = LAYOUTS[num_classes]
+        (archive,) = layout.card.archives
+        assert archive.brings == (official.base_folder,)
+        files = [name for name, _ in [*official.train_list, *official.test_list]]
+        assert layout.card.layouts == (tuple(f"{official.base_folder}/{name}" for name in files),)
+        assert (archive.url, archive.file, archive.md5) == (official.url, official.filename, official.tgz_md5)
+        assert list(layout.train.items()) == [tuple(row) for row in official.train_list]
+        assert list(layout.test.items()) == [tuple(row) for row in official.test_list]
+
+
+def test_a_missing_set_is_told_with_where_it_was_looked_for_and_what_to_unpack(tmp_path):
+    with pytest.raises(UserError) as error:
+        cifar(tmp_path, 100).train_set()
+    told = str(error.value)
+    assert told.startswith(f"CIFAR-100 is not there in {tmp_path / 'cifar-100-python'}")
+    assert f"`python -m aloe_lightning.data prepare cifar100 --root {tmp_path}` fetches it" in told
+
+
+def test_every_missing_file_is_named_and_no_other(tmp_path):
+    make_cifar10(tmp_path)
+    for file in ("data_batch_2", "data_batch_5"):
+        (tmp_path / "cifar-10-batches-py" / file).unlink()
+    with pytest.raises(UserError, match=r"CIFAR-10 is incomplete, data_batch_2, data_batch_5 missing in "):
+        cifar(tmp_path).train_set()
+
+
+def test_a_root_in_the_home_folder_is_found_and_told_in_full(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_cifar10(tmp_path / "sets")
+    assert len(cifar("~/sets").test_set()) == 6
+    with pytest.raises(UserError) as error:
+        cifar("~/other").test_set()
+    assert str(tmp_path / "other" / "cifar-10-batches-py") in str(error.value)
+    assert "~" not in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.999])
+def test_a_truncated_file_is_named(tmp_path, kept):
+    make_cifar10(tmp_path)
+    file = tmp_path / "cifar-10-batches-py" / "data_batch_4"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(UserError, match="data_batch_4: truncated or not a CIFAR batch"):
+        cifar(tmp_path).train_set()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, "wants uint8 rows of 3072 and labels"),
+        ({b"data": np.zeros((2, 3072), np.float32), b"labels": [1, 2]}, "wants uint8 rows of 3072 and labels"),
+        ({b"data": np.zeros((2, 1024), np.uint8), b"labels": [1, 2]}, "wants uint8 rows of 3072 and labels"),
+        ({b"labels": [1, 2]}, "wants uint8 rows of 3072 and labels"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 10]}, r"labels outside 0\.\.9"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [-1, 1]}, r"labels outside 0\.\.9"),
+        ([1, 2], "not a CIFAR batch"),
+    ],
+)
+def test_a_pickle_of_other_content_is_refused_by_name(tmp_path, content, told):
+    make_cifar10(tmp_path)
+    write_pickle(tmp_path / "cifar-10-batches-py" / "data_batch_3", content)
+    with pytest.raises(UserError, match=rf"data_batch_3.*{told}"):
+        cifar(tmp_path).train_set()
+
+
+def test_batches_repickled_by_todays_numpy_and_python_are_read_too(tmp_path):
+    make_cifar10(tmp_path)
+    content = {b"data": cifar_rows(noise(2, 7)), b"labels": np.array([4, 2])}
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content))
+    test = cifar(tmp_path).test_set()
+    np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(2, 7))
+    assert test.labels.tolist() == [4, 2]

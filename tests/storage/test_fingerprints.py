@@ -1,0 +1,159 @@
+"""What is the same training, the same cell, the same table."""
+
+import pytest
+
+from aloe_lightning import objectives
+from aloe_lightning.config.validation import validated
+from aloe_lightning.storage.fingerprints import LEARNS_FROM, fingerprint, model_name
+from composing import changed, composed
+
+CIFAR10 = "+experiment=cifar10"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
+        *("paths.outputs=/elsewhere", "study=other", "cell=other", "recompute=training", "debug=true"),
+        *("trainer.log_every_n_steps=5", "evaluation.batch_size=7", "compile=off", "net.fused=false"),
+    ],
+)
+def test_the_fingerprint_ignores(setting):
+    assert fingerprint(changed([CIFAR10], setting)) == fingerprint(composed(CIFAR10))
+
+
+@pytest.mark.parametrize("choice", ["objective=oe", "logger=wandb"])
+def test_the_fingerprint_ignores_the_choice(choice):
+    assert fingerprint(composed(CIFAR10, choice)) == fingerprint(composed(CIFAR10))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("net.depth=40", "net.growth_rate=24", "trainer.max_steps=7", "trainer.max_epochs=7", "optim.lr=0.2"),
+        *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.train.batchnorm=train"),
+        *("evaluation.max_id=100", "trainer.precision=32-true", "outliers.name=other"),
+        *("objective.outlier_weight=1", "attack.eval.name=other", "tf32=true"),
+    ],
+)
+def test_the_fingerprint_changes_with(setting):
+    assert fingerprint(changed([CIFAR10], setting)) != fingerprint(composed(CIFAR10))
+
+
+@pytest.mark.parametrize("choice", ["net=small", "ood=svhn"])
+def test_the_fingerprint_changes_with_the_choice(choice):
+    assert fingerprint(composed(CIFAR10, choice)) != fingerprint(composed(CIFAR10))
+
+
+def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_hex_digits():
+    configs = [composed(CIFAR10), *(changed([], *s) for s in ([], ["net.width=8"], ["trainer.max_steps=9"]))]
+    prints = {fingerprint(cfg) for cfg in configs}
+    assert {validated(cfg)["protocol"] for cfg in configs} == prints
+    assert len(prints) == 4
+    assert all(len(found) == 8 and int(found, 16) >= 0 for found in prints)
+
+
+@pytest.mark.parametrize("setting", ["detector.odin.eta=0.1", "evaluation.max_id=100", "attack.eval.steps=20"])
+def test_a_cell_is_told_from_others_by_what_is_measured_too(setting):
+    assert fingerprint(changed([CIFAR10], setting), "cell") != fingerprint(composed(CIFAR10), "cell")
+
+
+def test_a_copy_that_nobody_vouches_for_is_told_by_its_place():
+    prints = {
+        fingerprint(changed([CIFAR10], *settings), of)
+        for of in ("table", "training")
+        for settings in (
+            [],
+            ["data.verify=false"],
+            ["data.verify=false", "data.root=/elsewhere"],
+        )
+    }
+    assert len(prints) == 6
+
+
+def test_an_objective_of_ones_own_under_a_known_name_is_another_cell_of_the_same_table():
+    mine, theirs = changed([CIFAR10], "objective._target_=mine.ALOE"), composed(CIFAR10)
+    assert fingerprint(mine, "cell") != fingerprint(theirs, "cell")
+    assert fingerprint(mine) == fingerprint(theirs)
+
+
+def test_which_device_does_not_matter_but_how_many():
+    def devices(value):
+        return fingerprint(changed([CIFAR10], f"trainer.devices={value}"), "training")
+
+    assert devices("[0]") == devices("[3]") == devices(1)
+    assert devices("[0, 1]") == devices(2) != devices(1)
+
+
+def test_different_weights_of_ones_own_share_a_table():
+    one, two = (changed([CIFAR10], f"checkpoint={name}.pt") for name in "ab")
+    assert fingerprint(one) == fingerprint(two)
+    assert fingerprint(one, "cell") != fingerprint(two, "cell")
+
+
+def test_a_table_may_hold_cells_of_different_detectors():
+    assert fingerprint(composed(CIFAR10, "detector=[energy]")) == fingerprint(composed(CIFAR10))
+
+
+# --- which trainings are one ---
+
+
+def test_the_table_of_what_objectives_learn_from_is_the_classes_own():
+    classes = {name: getattr(objectives, name) for name in LEARNS_FROM}
+    assert {
+        name: (one.uses_outliers, one.perturbs_inliers or one.perturbs_outliers) for name, one in classes.items()
+    } == LEARNS_FROM
+    assert set(classes) == {name for name in objectives.__all__ if isinstance(getattr(objectives, name), type)} - {
+        "InnerMaximisation", "Objective", "Optim",
+    }  # fmt: skip
+
+
+def model(objective, *settings):
+    return model_name(validated(changed([CIFAR10, f"objective={objective}"], *settings)))
+
+
+@pytest.mark.parametrize(
+    ("objective", "setting"),
+    [
+        *(("aloe", s) for s in ("eval_epsilon=8", "attack.eval.steps=3", "evaluation.max_id=9", "detector.odin.eta=1")),
+        *(("aloe", s) for s in ("study=other", "data.root=/elsewhere", "checkpoint_seconds=5", "recompute=training")),
+        *(
+            ("original", s)
+            for s in ("epsilon=4", "outliers.name=other", "batch.outliers=9", "attack.train.step_size=2")
+        ),
+        *(("original", s) for s in ("objective.outlier_weight=2", "data.augment_outliers=false")),
+        *(("oe", s) for s in ("epsilon=4", "attack.train.rounding=nearest", "trainer.accelerator=cpu")),
+        *(("adv", s) for s in ("outliers.name=other", "eval_epsilon=2")),
+    ],
+)
+def test_a_training_does_not_depend_on(objective, setting):
+    assert model(objective, setting) == model(objective)
+
+
+@pytest.mark.parametrize(
+    ("objective", "setting"),
+    [
+        *(
+            ("aloe", s)
+            for s in ("train_epsilon=4", "seed=1", "outliers.name=other", "attack.train.steps=7", "optim.lr=1")
+        ),
+        *(("original", s) for s in ("seed=1", "net.depth=40", "trainer.max_epochs=3", "batch.inliers=9")),
+        *(("oe", s) for s in ("outliers.name=other", "batch.outliers=9", "objective.outlier_weight=1")),
+        *(("adv", s) for s in ("train_epsilon=4", "attack.train.rounding=nearest")),
+    ],
+)
+def test_a_training_depends_on(objective, setting):
+    assert model(objective, setting) != model(objective)
+
+
+def test_outliers_that_are_test_images_are_left_out_so_the_test_sets_count_where_there_are_outliers():
+    def with_fewer(objective):
+        return model_name(validated(composed(CIFAR10, f"objective={objective}", "ood=[svhn]")))
+
+    assert with_fewer("oe") != model("oe")
+    assert with_fewer("adv") == model("adv")
+
+
+def test_a_nets_name_says_what_it_is():
+    assert model("aloe", "train_epsilon=2", "seed=3").rpartition("-")[0] == "cifar10-aloe-train2-seed3"
+    assert model("oe").rpartition("-")[0] == "cifar10-oe-seed0"
