@@ -33,7 +33,7 @@ def plan_of(size, epoch=0):
 
 def epoch_of(size, epoch=0, rank=0, world=1):
     """[(inlier indices, outlier indices)] of a process."""
-    with patch("aloe_lightning.data.batches.process", return_value=(rank, world)):
+    with patch("aloe_lightning.data.batches.rank_and_world_size", return_value=(rank, world)):
         plan = plan_of(size, epoch)
         batches = [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in plan]
         assert len(batches) == len(plan)
@@ -126,7 +126,7 @@ def test_every_batch_of_every_epoch_and_process_has_a_seed_of_its_own_and_always
 
     def seeds():
         for seed, epoch, rank in ((seed, epoch, rank) for seed in (0, 1) for epoch in range(3) for rank in (0, 1)):
-            with patch("aloe_lightning.data.batches.process", return_value=(rank, 2)):
+            with patch("aloe_lightning.data.batches.rank_and_world_size", return_value=(rank, 2)):
                 yield from (batch.seed for batch in plan_of(size | {"seed": seed}, epoch))
 
     found = list(seeds())

@@ -12,7 +12,7 @@ from aloe_lightning.metrics import ood_metrics
 def cell():
     return Cell(
         dataset="demo", outliers="demo", net="small", objective="aloe", seed=0, train_epsilon=1, eval_epsilon=1,
-        regime="paper", rounding="none", protocol="0123abcd",
+        regime="paper", attack="none", protocol="0123abcd", objective_title="ALOE",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from aloe_lightning.report.tables import by_ood_csv, markdown, tidy_csv, tidy_ro
 
 CELL = Cell(
     dataset="cifar10", outliers="300k", net="small", objective="aloe", seed=0, train_epsilon=1, eval_epsilon=1,
-    regime="paper", rounding="none", protocol="0123abcd",
+    regime="paper", attack="none", protocol="0123abcd", objective_title="ALOE",
 )  # fmt: skip
 OBJECTIVES = ("original", "oe", "adv", "aoe", "aloe")
 

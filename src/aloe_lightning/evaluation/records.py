@@ -20,7 +20,8 @@ class Cell:
         dataset: in-distribution data.
         outliers: auxiliary outliers, or "" for an objective without.
         net: of the objective.
-        objective: original, oe, adv, aoe or aloe.
+        objective: original, oe, adv, aoe or aloe, or the name of one from elsewhere.
+        objective_title: the same for tables.
         seed: of the training.
         train_epsilon: budget of the inner maximisation in 1/255 steps; None for an objective without.
         eval_epsilon: budget of the evaluation attack in 1/255 steps.
@@ -36,11 +37,12 @@ class Cell:
     outliers: str
     net: str
     objective: str
+    objective_title: str
     seed: int
     train_epsilon: float | None
     eval_epsilon: float
     regime: str
-    rounding: str
+    attack: str
     protocol: str
     split: str = "test"
     pixels: str = ""
@@ -53,7 +55,8 @@ class Record(Cell):
 
     Attributes:
         detector: name of the detector; "" for a property of the classifier.
-        detector_setting: fingerprint of the detector's settings; of one name only one setting stands in a table.
+        detector_title: the same for tables.
+        detector_settings: fingerprint of the detector's settings; of one name only one setting stands in a table.
         side: which side is attacked: none, id, ood or both.
         ood: the OOD test set; "" for a property of the classifier.
         num_id: in-distribution images behind the number.
@@ -65,7 +68,8 @@ class Record(Cell):
     """
 
     detector: str
-    detector_setting: str
+    detector_title: str
+    detector_settings: str
     side: Side
     ood: str
     num_id: int

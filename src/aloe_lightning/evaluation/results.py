@@ -20,13 +20,19 @@ SIDES: dict[Side, tuple[State, State]] = {
 """Which side is attacked -> the state of the ID scores and of the OOD scores."""
 
 
-def records_of(evaluation: Evaluation, cell: Cell, settings: Mapping[str, str] | None = None) -> list[Record]:
+def records_of(
+    evaluation: Evaluation,
+    cell: Cell,
+    settings: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] | None = None,
+) -> list[Record]:
     """Every metric of every detector on every OOD set with each side attacked, and the accuracies.
 
     Args:
         evaluation: the scores.
         cell: what they are of.
         settings: fingerprint of each detector's settings by its name.
+        titles: of detectors by name.
     """
     counts = {name: len(ood_set) for name, ood_set in evaluation.ood.items()}
 
@@ -34,7 +40,8 @@ def records_of(evaluation: Evaluation, cell: Cell, settings: Mapping[str, str] |
         return Record(
             **asdict(cell),
             detector=detector,
-            detector_setting=(settings or {}).get(detector, ""),
+            detector_title=(titles or {}).get(detector, detector),
+            detector_settings=(settings or {}).get(detector, ""),
             side=side,
             ood=ood,
             num_id=len(evaluation.id),

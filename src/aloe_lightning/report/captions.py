@@ -32,7 +32,7 @@ def conventions(records: Sequence[Record]) -> str:
     found = [text for name, text in others.items() if any(r.detector == name for r in records)]
     second = f" ({'; '.join(found)})" if found else ""
     return (
-        f"Attacked on both sides by Algorithm 1{second}, {first.regime} regime, rounding {first.rounding}; means over "
+        f"Attacked on both sides by Algorithm 1{second}, {first.regime} regime, rounding {first.attack}; means over "
         "the OOD sets in percent. FPR95 at the threshold whose ID true positive rate is nearest to 95 %; ties count "
         "one half in AUROC."
     )

@@ -33,7 +33,7 @@ class Run:
 
     def detectors(self) -> dict[str, str]:
         """Fingerprint of each detector's settings by its name."""
-        return {r.detector: r.detector_setting for r in self.records if r.detector}
+        return {r.detector: r.detector_settings for r in self.records if r.detector}
 
 
 def runs_in(files: Iterable[Path]) -> list[Run]:

@@ -143,7 +143,7 @@ def test_two_processes_see_different_tiny_images_and_no_excluded_one(tmp_path, e
     kept = {image.tobytes(): index for index, image in enumerate(noise(60, 500)) if index + 1 not in (3, 20, 60)}
     seen = []
     for rank in (0, 1):
-        with patch("aloe_lightning.data.batches.process", return_value=(rank, 2)):
+        with patch("aloe_lightning.data.batches.rank_and_world_size", return_value=(rank, 2)):
             data = data_with(TinyImages(root=str(tmp_path), verify=False))
             loader = data.train_dataloader()
             loader.sampler.set_epoch(epoch)

@@ -1,0 +1,94 @@
+"""Constructor arguments are checked against the annotations of their parameters, in Python use as from a config."""
+
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache, wraps
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from aloe_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+C = TypeVar("C")
+PLAIN = (int, float, str, bool, NoneType, Path)
+CONTAINERS = (list, tuple, dict, Sequence, Mapping)
+
+
+def checked(cls: type[C]) -> type[C]:
+    """Check the arguments of a class's constructor whenever it is called.
+
+    Each argument of a plain type (numbers, text, lists of them) is converted to the type of its annotation, within the
+    annotated range; other objects pass through.
+
+    Raises:
+        UserError: (a ValueError) when the class is called, naming each argument that does not fit.
+    """
+    construct = cls.__init__
+    signature = inspect.signature(construct)
+
+    @wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError:
+            construct(self, *args, **kwargs)  # raises, in Python's own words
+            raise
+        bound.arguments |= fitting(type(self), bound.arguments)
+        construct(*bound.args, **bound.kwargs)
+
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    return cls
+
+
+def fitting(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain ones of a constructor's arguments, converted to their annotated types.
+
+    Raises:
+        UserError: naming each argument that does not fit.
+    """
+    from pydantic import ValidationError
+
+    model = plain_model(cls)
+    given = {name: value for name, value in arguments.items() if name in model.model_fields}
+    try:
+        return {name: getattr(model.model_validate(given), name) for name in given}
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in error.errors())
+        raise UserError(f"{cls.__name__}: {problems}") from error
+
+
+def reason(error: Any) -> str:
+    """Say in words why pydantic refused a value, and which it was."""
+    return f"{error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
+
+
+@cache
+def plain_model(cls: type) -> "type[BaseModel]":
+    """Return a pydantic model of a constructor's plain parameters, all of them optional."""
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    return model_of(cls.__name__, {name: hint for name, hint in hints.items() if name != "return" and is_plain(hint)})
+
+
+def model_of(name: str, annotations: Mapping[str, Any]) -> "type[BaseModel]":
+    """Return a pydantic model with a field for each annotation, none of them required."""
+    from pydantic import ConfigDict, create_model
+
+    fields: dict[str, Any] = {field: (annotation, None) for field, annotation in annotations.items()}
+    settings = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    return create_model(name, __config__=settings, **fields)
+
+
+def is_plain(annotation: Any) -> bool:
+    """Return whether an annotation is made of numbers, text and containers of them only."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return is_plain(get_args(annotation)[0])
+    if origin is Literal or annotation is Any:
+        return True
+    if origin in (Union, UnionType, *CONTAINERS):
+        return all(is_plain(part) for part in get_args(annotation) if part is not ...)
+    return annotation in PLAIN
