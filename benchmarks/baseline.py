@@ -1,8 +1,9 @@
-"""What the authors' code does in a training step and in an evaluation, written afresh: the yardstick of every ratio.
+"""The authors' training step and evaluation, reimplemented: the baseline of every ratio.
 
-A training step's forward passes whose output nobody uses, all weight gradients in the inner maximisation, inliers and
-outliers apart, normalisation image by image in a Python loop; float32, contiguous NCHW; an evaluation that attacks ten
-images at a time, and the in-distribution images anew for every OOD set.
+It keeps what makes their code slow. A training step has forward passes with unused outputs, computes all weight
+gradients in the inner maximisation, passes inliers and outliers separately, and normalises image by image in a Python
+loop, in float32 and contiguous NCHW. An evaluation attacks ten images at a time, and the in-distribution images again
+for every OOD set.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,19 +17,19 @@ Loss = Callable[[Tensor], Tensor]
 
 
 class LoopNormalize(nn.Module):
-    """Normalise one image at a time."""
+    """Normalisation of one image at a time."""
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.mean, self.std = mean, std
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> the same shape."""
+        """Normalise images (N, 3, H, W)."""
         return torch.cat([(image - self.mean) / self.std for image in images.split(1)])
 
 
-def as_the_authors(net: nn.Module) -> nn.Module:
-    """The net layer by layer, its first layer replaced."""
+def without_optimisations(net: nn.Module) -> nn.Module:
+    """Let the net run layer by layer and normalise in a loop; return it."""
     net.fused = False
     normalize = net.normalize
     net.normalize = LoopNormalize(normalize.mean.clone(), normalize.std.clone())
@@ -36,8 +37,8 @@ def as_the_authors(net: nn.Module) -> nn.Module:
 
 
 def perturbed(net: nn.Module, images: Tensor, loss_of: Loss, steps: int) -> Tensor:
-    """Projected gradient ascent at epsilon 1, each backward pass through every weight."""
-    net(images)  # the clean pass
+    """Perturb images by projected gradient ascent at epsilon 1, with all weight gradients in each backward pass."""
+    net(images)  # the unused clean pass
     delta = torch.zeros_like(images)
     for _ in range(steps):
         x = (images + delta).requires_grad_(True)
@@ -51,7 +52,7 @@ def perturbed(net: nn.Module, images: Tensor, loss_of: Loss, steps: int) -> Tens
 def training_step(
     objective: str, net: nn.Module, inliers: Tensor, labels: Tensor, outliers: Tensor, sgd: torch.optim.Optimizer
 ) -> None:
-    """One training step of an objective at epsilon 1."""
+    """Make one training step of an objective at epsilon 1."""
     x, o = inliers, outliers
     if objective in ("ADV", "AOE", "ALOE"):
         x = perturbed(net, inliers, lambda z: cross_entropy(z, labels), 2)
@@ -66,7 +67,7 @@ def training_step(
 
 
 def evaluation(net: nn.Module, inliers: Tensor, ood: Mapping[str, Tensor], batch: int = 10) -> None:
-    """MSP and ODIN of every OOD set against the in-distribution images, all of them attacked."""
+    """Score every OOD set and the in-distribution images with MSP and ODIN, clean and attacked."""
 
     def attacked(images: Tensor, loss_of: Loss) -> None:
         for part in images.split(batch):
@@ -81,7 +82,7 @@ def evaluation(net: nn.Module, inliers: Tensor, ood: Mapping[str, Tensor], batch
 
 
 def scores(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """MSP and ODIN (T = 1000, eta = 0.0014)."""
+    """Return the scores of MSP and ODIN (T = 1000, eta = 0.0014), each (N,)."""
     x = images.clone().requires_grad_(True)
     logits = net(x)
     net.zero_grad()

@@ -1,4 +1,4 @@
-"""Everything that stands before a training step."""
+"""Speed of everything before a training step: reading, augmentation, search for duplicates."""
 
 import argparse
 import tempfile
@@ -19,10 +19,11 @@ COUNT, BATCH = 40_000, 128
 PIPELINE = "whole pipeline, an image of 64 + 128, float32 on the device"
 
 
-class Memory:
-    """Inliers in memory, cropped and flipped, as CIFAR-10's are."""
+class InMemory:
+    """Inliers in memory, cropped and flipped like those of CIFAR-10."""
 
-    name, num_classes, augment_outliers, split = "memory", 10, True, "test"
+    num_classes, mean, std = 10, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    augment_outliers, split = True, "test"
 
     def __init__(self, images: torch.Tensor) -> None:
         self.images = ImageSet(images, torch.arange(len(images)) % 10)
@@ -36,12 +37,12 @@ class Memory:
     def test_set(self) -> ImageSet:
         return ImageSet(self.images.images[:0])
 
-    def augmented(self, images: torch.Tensor, labels: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        return random_crop_flip(images, generator=draws)
+    def augmented(self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return random_crop_flip(images, generator=generator)
 
 
-class Outliers:
-    """Outliers that are read already."""
+class OpenedOutliers:
+    """Outliers whose file is already open."""
 
     def __init__(self, source: MappedImages) -> None:
         self.source = source
@@ -51,7 +52,7 @@ class Outliers:
 
 
 def in_batches(take: Callable[[torch.Tensor], torch.Tensor], order: torch.Tensor) -> Callable[[], int]:
-    """Take all indices, a batch at a time."""
+    """Return a function that takes all indices, one batch at a time."""
 
     def work() -> int:
         for indices in torch.split(order, BATCH):
@@ -62,7 +63,7 @@ def in_batches(take: Callable[[torch.Tensor], torch.Tensor], order: torch.Tensor
 
 
 def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
-    """Seconds an image."""
+    """Yield the time per image in seconds."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -77,8 +78,8 @@ def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[st
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
         shuffled = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
 
-        inliers = Memory(images.flip(3))  # mirrored, so that none is found among the outliers
-        data = RobustOODData(inliers, Outliers(mapped), {}, batch=BatchSizes(inliers=64, outliers=BATCH), seed=0)
+        inliers = InMemory(images.flip(3))  # flipped, so that no outlier is a duplicate
+        data = RobustOODData(inliers, OpenedOutliers(mapped), {}, batch=BatchSizes(inliers=64, outliers=BATCH), seed=0)
         data.setup("fit")
 
         def epoch() -> int:
@@ -98,7 +99,7 @@ def ours(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[st
             "perceptual hashes": lambda: len(perceptual_hashes(images)),
             PIPELINE: epoch,
         }
-        for name, each in work.items():
-            counted: list[int] = []
-            found = timed(lambda each=each, counted=counted: counted.append(each()), options.repeats, device)
-            yield name, Timing(found.seconds / counted[0], found.spread / counted[0], found.peak_mb)
+        for name, run in work.items():
+            counts: list[int] = []
+            timing = timed(lambda run=run, counts=counts: counts.append(run()), options.repeats, device)
+            yield name, Timing(timing.seconds / counts[0], timing.spread / counts[0], timing.peak_mb)

@@ -1,4 +1,4 @@
-"""Timing: median of several runs with its spread, peak memory, and what the machine can do at best."""
+"""Timing: median of several runs with its spread, peak memory, and the peak performance of the machine."""
 
 import resource
 import statistics
@@ -28,7 +28,7 @@ class Timing:
 
 
 def timed(work: Callable[[], object], repeats: int, device: torch.device, warm_up: bool = True) -> Timing:
-    """Run once to warm up, unless told not to, then `repeats` times."""
+    """Time `repeats` runs, after one run to warm up."""
     gpu = device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats()
@@ -49,7 +49,7 @@ def timed(work: Callable[[], object], repeats: int, device: torch.device, warm_u
 
 
 def busy_share(work: Callable[[], object]) -> float:
-    """Share of a GPU's wall time that its kernels fill, by the profiler, over three runs."""
+    """Return the share of wall time in which a GPU's kernels run, measured by the profiler over three runs."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         torch.cuda.synchronize()
         started = time.perf_counter()
@@ -58,16 +58,16 @@ def busy_share(work: Callable[[], object]) -> float:
         torch.cuda.synchronize()
         wall = time.perf_counter() - started
     spans = sorted((e.time_range.start, e.time_range.end) for e in profile.events() if "CUDA" in str(e.device_type))
-    filled, reached = 0.0, float("-inf")
+    busy, last_end = 0.0, float("-inf")
     for start, end in spans:  # kernels of several streams may overlap
-        filled += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return filled / 1e6 / wall
+        busy += max(0.0, end - max(start, last_end))
+        last_end = max(last_end, end)
+    return busy / 1e6 / wall
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the machine reaches at best: products in FLOP/s by type, and memory in bytes/s (read and written)."""
+    """Peak performance of a machine: matrix products in FLOP/s by type, memory in bytes/s (read and written)."""
 
     flops: dict[str, float]
     bytes: float
@@ -86,5 +86,5 @@ def ceilings(device: torch.device) -> Ceilings:
 
 
 def fastest(work: Callable[[], Tensor], device: torch.device) -> float:
-    """Seconds of the fastest of ten runs."""
+    """Return the seconds of the fastest of five medians of two runs."""
     return min(timed(work, 2, device).seconds for _ in range(5))

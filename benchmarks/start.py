@@ -1,4 +1,4 @@
-"""How long a person waits: for help, for a mistake to be told, for the first training step of the demo."""
+"""Waiting times of a user: for help, for an error message, for the first training step of the demo."""
 
 import argparse
 import os
@@ -28,17 +28,17 @@ COMMANDS = {
 
 
 def ours(options: argparse.Namespace, _: torch.device) -> Iterator[tuple[str, Timing]]:
-    """Each command in a process of its own, with its imports in the page cache."""
+    """Time each command in a separate process, with its imports in the page cache."""
     with tempfile.TemporaryDirectory() as folder:
-        surroundings = {**os.environ, "ALOE_OUTPUTS": folder}
+        environment = {**os.environ, "ALOE_OUTPUTS": folder}
         for name, command in COMMANDS.items():
             run = [sys.executable, *command]
-            work = lambda run=run: subprocess.run(run, env=surroundings, capture_output=True, check=False)  # noqa: E731
+            work = lambda run=run: subprocess.run(run, env=environment, capture_output=True, check=False)  # noqa: E731
             yield name, timed(work, options.repeats, torch.device("cpu"))
 
 
 def lightning(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, Timing]]:
-    """Seconds a step that Lightning, the loggers and the data module add to the step itself, on a net of no weight."""
+    """Time what Lightning and its hooks add to a training step, on a tiny net."""
     from omegaconf import OmegaConf
     from pytorch_lightning import Trainer
     from torch.utils.data import DataLoader
@@ -70,16 +70,15 @@ def lightning(options: argparse.Namespace, device: torch.device) -> Iterator[tup
     objective = OE(SmallNet(10, width=4)).to(device).train()
     objective.logged = lambda loss, *_: loss
     sgd, schedule = objective.optim.build(objective.net, steps)
-    there = random_batch(options, device)
+    device_batch = random_batch(options, device)
 
     def step() -> None:
-        loss = objective.training_step(there, 0)
+        loss = objective.training_step(device_batch, 0)
         sgd.zero_grad()
         loss.backward()
         sgd.step()
         schedule.step()
 
-    alone = timed(lambda: [step() for _ in range(50)], options.repeats, device)
-    whole = [fit() for _ in range(options.repeats)]
-    added = sorted(seconds - alone.seconds / 50 for seconds in whole)
-    yield "Lightning's share of a step", Timing(added[len(added) // 2], (added[-1] - added[0]) / 2, alone.peak_mb)
+    bare = timed(lambda: [step() for _ in range(50)], options.repeats, device)
+    added = sorted(fit() - bare.seconds / 50 for _ in range(options.repeats))
+    yield "Lightning's share of a step", Timing(added[len(added) // 2], (added[-1] - added[0]) / 2, bare.peak_mb)

@@ -1,4 +1,4 @@
-"""The fused dense stage against the layer-by-layer net: the same function, the same gradients."""
+"""The fused dense blocks against the layer-by-layer net: the same function, the same gradients."""
 
 import copy
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from aloe_lightning.attacks import frozen_eval
-from aloe_lightning.kernels import compiler
-from aloe_lightning.kernels import operations as kernels
+from aloe_lightning.kernels import compiler, operations
 from aloe_lightning.nets import DenseNet
 
 
@@ -16,9 +15,9 @@ def seeded():
     torch.manual_seed(1)
 
 
-@pytest.fixture(params=["learns", "learns, PyTorch's operations", "frozen"])
+@pytest.fixture(params=["training", "training with PyTorch operations", "frozen"])
 def training(request, monkeypatch):
-    """Whether the net learns; a frozen one is fused by compiled operations only."""
+    """False for a frozen net, which only compiled operations fuse."""
     if "PyTorch" in request.param:
         monkeypatch.setattr(compiler, "library", lambda: None)
     elif compiler.library() is None:
@@ -27,7 +26,7 @@ def training(request, monkeypatch):
 
 
 def pair(dtype=torch.float64, depth=22, growth_rate=12):
-    """A net with BatchNorm layers that matter (scales of either sign, too), fused and layer by layer."""
+    """Return a net with non-trivial BatchNorm layers (scales of both signs), fused and layer by layer."""
     torch.manual_seed(0)
     net = DenseNet(10, depth=depth, growth_rate=growth_rate, fused=True)
     for module in net.modules():
@@ -42,33 +41,35 @@ def pair(dtype=torch.float64, depth=22, growth_rate=12):
 
 
 def outcome(net, images, training):
-    """Logits, gradients of a loss of them, and the buffers after."""
+    """Return logits, gradients of a loss of them, and the buffers after the pass."""
     net.train(training)
     for parameter in net.parameters():
         parameter.requires_grad_(training)
     x = images.clone().requires_grad_(True)
     logits = net(x)
     loss = (logits.logsumexp(1) * torch.arange(len(x), dtype=x.dtype)).sum()
-    wanted = [x, *(net.parameters() if training else [])]
-    return [logits.detach(), *torch.autograd.grad(loss, wanted), *(b for b in net.buffers() if b.is_floating_point())]
+    inputs = [x, *(net.parameters() if training else [])]
+    return [logits.detach(), *torch.autograd.grad(loss, inputs), *(b for b in net.buffers() if b.is_floating_point())]
 
 
 @pytest.mark.parametrize("growth_rate", [12, 7])
 def test_outputs_gradients_and_running_statistics_are_those_of_the_plain_net(training, growth_rate):
     images = torch.rand(9, 3, 32, 32, dtype=torch.float64)
-    ours, plain = (outcome(net, images, training) for net in pair(growth_rate=growth_rate))
-    for a, b in zip(ours, plain, strict=True):
+    fused, plain = (outcome(net, images, training) for net in pair(growth_rate=growth_rate))
+    for a, b in zip(fused, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
 def test_in_single_precision(training):
     images = torch.rand(9, 3, 32, 32, dtype=torch.float64)
     exact = outcome(pair()[1], images, training)
-    ours = outcome(pair(torch.float32)[0], images.float(), training)
-    apart = [((a - b).norm() / b.norm().clamp(min=1e-12)).item() for a, b in zip(ours, exact, strict=True) if b.norm()]
-    assert apart[0] < 1e-4  # the logits
-    assert sorted(apart)[len(apart) // 2] < 1e-4
-    assert max(apart) < 0.05  # where a value is all but zero, its ReLU may take the other side
+    fused = outcome(pair(torch.float32)[0], images.float(), training)
+    errors = [
+        ((a - b).norm() / b.norm().clamp(min=1e-12)).item() for a, b in zip(fused, exact, strict=True) if b.norm()
+    ]
+    assert errors[0] < 1e-4  # the logits
+    assert sorted(errors)[len(errors) // 2] < 1e-4
+    assert max(errors) < 0.05  # where a value is nearly zero, its ReLU may take the other side
 
 
 @pytest.mark.parametrize("growth_rate", [12, 7])
@@ -76,13 +77,13 @@ def test_bfloat16_is_as_near_to_the_truth_as_the_plain_net_in_bfloat16(training,
     images = torch.rand(16, 3, 32, 32, dtype=torch.float64)
     exact = outcome(pair(growth_rate=growth_rate)[1], images, training)
 
-    def apart(net):
+    def errors(net):
         with torch.autocast("cpu", torch.bfloat16):
-            found = outcome(net, images.float(), training)
-        return [((a - b).norm() / b.norm()).item() for a, b in zip(found[:2], exact[:2], strict=True)]
+            results = outcome(net, images.float(), training)
+        return [((a - b).norm() / b.norm()).item() for a, b in zip(results[:2], exact[:2], strict=True)]
 
-    ours, plain = (apart(net) for net in pair(torch.float32, growth_rate=growth_rate))
-    assert all(a < 1.5 * b for a, b in zip(ours, plain, strict=True)), (ours, plain)
+    fused, plain = (errors(net) for net in pair(torch.float32, growth_rate=growth_rate))
+    assert all(a < 1.5 * b for a, b in zip(fused, plain, strict=True)), (fused, plain)
 
 
 def test_an_attack_in_train_mode_leaves_the_running_statistics_alone():
@@ -99,9 +100,8 @@ def test_an_attack_in_train_mode_leaves_the_running_statistics_alone():
 
 def test_parameters_learn_in_eval_mode_too():
     images = torch.rand(4, 3, 32, 32, dtype=torch.float64)
-    ours, plain = pair()
     gradients = []
-    for net in (ours, plain):
+    for net in pair():
         net.eval()
         gradients.append(torch.autograd.grad(net(images).logsumexp(1).sum(), list(net.parameters())))
     for a, b in zip(*gradients, strict=True):
@@ -109,15 +109,14 @@ def test_parameters_learn_in_eval_mode_too():
 
 
 def test_two_passes_before_one_backward_do_not_mix():
-    net, plain = pair()
     a, b = torch.rand(2, 3, 3, 32, 32, dtype=torch.float64)
-    found = []
-    for one in (net, plain):
-        one.train()
-        loss = one(a).logsumexp(1).sum() + 2 * one(b).logsumexp(1).sum()
-        found.append(torch.autograd.grad(loss, list(one.parameters())))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+    gradients = []
+    for net in pair():
+        net.train()
+        loss = net(a).logsumexp(1).sum() + 2 * net(b).logsumexp(1).sum()
+        gradients.append(torch.autograd.grad(loss, list(net.parameters())))
+    for fused, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-9, atol=1e-10)
 
 
 def test_weights_that_change_before_the_backward_pass_do_not_count():
@@ -131,27 +130,27 @@ def test_weights_that_change_before_the_backward_pass_do_not_count():
             for block in (net.block1, net.block2, net.block3):
                 for parameter in block.parameters():
                     parameter.mul_(1.5)
-        (found,) = torch.autograd.grad(loss, images)
-        torch.testing.assert_close(found, expected)
+        (gradient,) = torch.autograd.grad(loss, images)
+        torch.testing.assert_close(gradient, expected)
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
     net, _ = pair(torch.float32)
     images = torch.rand(20, 3, 32, 32)
-    found = []
+    results = []
     for threads in (1, 2):
-        was = torch.get_num_threads()
+        before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
             with torch.autocast("cpu", torch.bfloat16):
                 net.eval().requires_grad_(False)
                 x = images.clone().requires_grad_(True)
                 logits = net(x)
-                found.append((logits, *torch.autograd.grad(logits.float().logsumexp(1).sum(), x)))
+                results.append((logits, *torch.autograd.grad(logits.float().logsumexp(1).sum(), x)))
         finally:
-            torch.set_num_threads(was)
-    for one, other in zip(*found, strict=True):
-        assert torch.equal(one, other)
+            torch.set_num_threads(before)
+    for single, double in zip(*results, strict=True):
+        assert torch.equal(single, double)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -163,35 +162,36 @@ def test_kernels_do_what_pytorchs_operations_do(monkeypatch, dtype, channels, si
     count, sums = images * side**2, torch.promote_types(dtype, torch.float32)
     whole, gradient = torch.randn(2, count, channels + 20).to(dtype)
     x, d = whole[:, 3 : 3 + channels], gradient[:, :11]
-    norm, correction = torch.randn(2, channels, dtype=sums), torch.randn(2, 11, dtype=sums) / 5
+    norm, terms = torch.randn(2, channels, dtype=sums), torch.randn(2, 11, dtype=sums) / 5
     results = []
     for library in (compiler.library(), None):
         monkeypatch.setattr(compiler, "library", lambda library=library: library)
-        found = []
+        outputs = []
         for kernel in (1, 3):
             weight = torch.randn(11, channels, kernel, kernel, generator=torch.Generator().manual_seed(2)).to(sums) / 5
             out = torch.full((count, 20), 7.0, dtype=dtype)
             new = out[:, 5:16]
-            found += [kernels.norm_conv(x, *norm, kernels.pack(weight, dtype), kernel, side, new), new.clone()]
+            packed = operations.pack_weight(weight, dtype)
+            outputs += [operations.norm_conv(x, *norm, packed, kernel, side, new), new.clone()]
             assert (out[:, :5] == 7).all()
             assert (out[:, 16:] == 7).all()
             for add in (False, True):
-                into = torch.full((count, channels + 4), 0.5, dtype=dtype)
-                back = kernels.pack_backward(weight, dtype)
-                found += kernels.norm_conv_backward(
-                    d, x[:, :1].expand(-1, 11).contiguous(), correction, x, *norm, back, kernel, side,
-                    into[:, 2 : 2 + channels], add=add, learns=True,
+                dx = torch.full((count, channels + 4), 0.5, dtype=dtype)
+                packed = operations.pack_weight_backward(weight, dtype)
+                outputs += operations.norm_conv_backward(
+                    d, x[:, :1].expand(-1, 11).contiguous(), terms, x, *norm, packed, kernel, side,
+                    dx[:, 2 : 2 + channels], add=add, needs_weight_gradient=True,
                 )  # fmt: skip
-                found.append(into)
-        pooled, into = torch.empty(count // pool**2, channels, dtype=dtype), torch.empty(count, channels, dtype=dtype)
-        kernels.norm_pool(x, *norm, side, pool, pooled)
-        found += [pooled, kernels.norm_pool_backward(pooled, x, *norm, side, pool, into), into]
-        found += [kernels.moments(x), kernels.corrected(d, gradient[:, 2:13], correction)]
-        results.append(found)
+                outputs.append(dx)
+        pooled, dx = torch.empty(count // pool**2, channels, dtype=dtype), torch.empty(count, channels, dtype=dtype)
+        operations.norm_pool(x, *norm, side, pool, pooled)
+        outputs += [pooled, operations.norm_pool_backward(pooled, x, *norm, side, pool, dx), dx]
+        outputs += [operations.moments(x), operations.add_batchnorm_terms(d, gradient[:, 2:13], terms)]
+        results.append(outputs)
     tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
-    for ours, reference in zip(*results, strict=True):
-        ours, reference = ours.double(), reference.double()
-        assert (ours - reference).abs().max() <= tolerance * reference.abs().max()
+    for compiled, reference in zip(*results, strict=True):
+        compiled, reference = compiled.double(), reference.double()
+        assert (compiled - reference).abs().max() <= tolerance * reference.abs().max()
 
 
 def test_without_a_compiler_the_operations_are_pytorchs(monkeypatch, caplog):
@@ -202,7 +202,7 @@ def test_without_a_compiler_the_operations_are_pytorchs(monkeypatch, caplog):
     assert "slower" in caplog.text
 
 
-def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch, caplog, tmp_path):
+def test_a_failing_compiler_is_logged_and_pytorch_takes_over(monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("ALOE_CACHE", str(tmp_path))
     assert compiler.library.__wrapped__() is None
@@ -217,7 +217,7 @@ def test_moments_are_right_far_from_zero_and_where_nothing_varies(monkeypatch, c
         pytest.skip("no C++ compiler here")
     x = torch.randn(5000, 20) + 1000
     x[:, 3] = 7.0
-    mean, var = kernels.moments(x)
+    mean, var = operations.moments(x)
     torch.testing.assert_close(mean, x.double().mean(0), rtol=1e-6, atol=0)
     torch.testing.assert_close(var, x.double().var(0, correction=0), rtol=1e-4, atol=1e-9)
 
@@ -232,18 +232,18 @@ def test_a_graph_that_is_kept_can_be_walked_twice():
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("stage", ["fused_dense_block", "frozen_dense_block"])
-def test_it_is_streamed_where_the_kernels_are(monkeypatch, stage):
-    net = DenseNet(10, depth=10).train(stage == "fused_dense_block").requires_grad_(False)
+@pytest.mark.parametrize("operation", ["fused_dense_block", "frozen_dense_block"])
+def test_blocks_are_fused_where_the_kernels_are(monkeypatch, operation):
+    net = DenseNet(10, depth=10).train(operation == "fused_dense_block").requires_grad_(False)
     calls = []
-    monkeypatch.setattr(f"aloe_lightning.nets.densenet.{stage}", lambda x, *_: calls.append(1) or x)
+    monkeypatch.setattr(f"aloe_lightning.nets.densenet.{operation}", lambda x, *_: calls.append(1) or x)
     monkeypatch.setattr(compiler, "library", lambda: None)
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)
     assert not calls
     monkeypatch.setattr(compiler, "library", lambda: torch.ops)
     with torch.autocast("cpu", torch.float16):
-        assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)  # there are none for this type
+        assert net(torch.rand(2, 3, 32, 32)).shape == (2, 10)  # there are no kernels for this type
     assert not calls
-    with pytest.raises(RuntimeError):  # the first stage's stand-in changes no channels
+    with pytest.raises(RuntimeError):  # the first block's replacement adds no channels
         net(torch.rand(2, 3, 32, 32))
     assert calls == [1]

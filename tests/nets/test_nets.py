@@ -1,7 +1,10 @@
+import copy
+
 import pytest
 import torch
 
-from aloe_lightning.nets import DenseNet, SmallNet
+from aloe_lightning.errors import UserError
+from aloe_lightning.nets import Classifier, DenseNet, Normalize, SmallNet
 
 
 def count(net):
@@ -66,7 +69,40 @@ def test_normalisation_is_inside_and_not_in_the_state_dict(net, images):
     torch.testing.assert_close(other.eval()((images - 0.5) / 0.25), net.eval()(images), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("mean", [(0.5, 0.5), (0.5, 0.5, 0.5, 0.5)])
-def test_normalisation_wants_three_channels(mean):
-    with pytest.raises(ValueError, match="three numbers"):
-        SmallNet(10, mean=mean)
+def test_standard_deviations_are_positive():
+    with pytest.raises(ValueError, match="std must be above 0"):
+        Normalize((0.5, 0.5, 0.5), (0.2, 0, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "num_classes.*greater than 0.*got 0"),
+        ({"num_classes": 10, "depth": 11}, r"6 n \+ 4.*got 11"),
+        ({"num_classes": 10, "depth": -2}, "depth.*greater than 0"),
+        ({"num_classes": 10, "reduction": 1.5}, "reduction.*less than or equal to 1"),
+        ({"num_classes": 10, "mean": (0.5, 0.5)}, "mean.*at least 3"),
+        ({"num_classes": 10, "std": (0.5, 0.5, 0.5, 0.5)}, "std.*at most 3"),
+        ({"num_classes": 10, "init": "xavier"}, "init.*'kaiming' or 'authors'"),
+    ],
+)
+def test_arguments_out_of_range_are_errors(arguments, message):
+    with pytest.raises(UserError, match=message):
+        DenseNet(**arguments)
+
+
+@pytest.mark.parametrize("net", [DenseNet(7, depth=10), SmallNet(7, width=4)], ids=lambda net: type(net).__name__)
+def test_a_net_is_a_classifier_and_copies_with_its_weights(net, images):
+    assert isinstance(net, Classifier)
+    twin = copy.deepcopy(net.eval())
+    assert torch.equal(twin(images), net(images))
+    assert [f.ndim for f in twin.features(images)] == [2, 2, 2, 2]
+
+
+def test_a_classifier_must_have_features():
+    class Incomplete(Classifier):
+        def forward(self, images):
+            return images
+
+    with pytest.raises(TypeError, match="features"):
+        Incomplete()

@@ -1,6 +1,6 @@
-"""The C++ operations in `native/`, compiled once (about 20 seconds) and kept in the cache.
+"""Compilation of the C++ operations in `native/`, once (about 20 seconds); the result stays in the cache.
 
-`ALOE_KERNELS=0` does without, `CXX` names another compiler than g++.
+`ALOE_KERNELS=0` disables them; `CXX` names another compiler than g++.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.storage.cache import cached, fingerprint
+from aloe_lightning.storage.cache import cached, content_hash
 
 SOURCES = Path(__file__).with_name("native")
 log = logging.getLogger(__name__)
@@ -23,27 +23,27 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def library() -> Any:
-    """The compiled operations, or None where they cannot be had."""
+    """Return the compiled operations, or None where they are not available."""
     if os.environ.get("ALOE_KERNELS") == "0":
         return None
     compiler = os.environ.get("CXX") or shutil.which("g++")
     if compiler is None or platform.system() != "Linux":
         log.info("no C++ compiler (g++): a DenseNet is slower on this CPU")
         return None
-    processor = platform.machine(), _flags()
+    processor = platform.machine(), _processor_flags()
     texts = [path.read_text() for path in sorted(SOURCES.iterdir())]
-    name = f"kernels-{fingerprint(texts, torch.__version__, processor)}.so"
+    name = f"kernels-{content_hash(texts, torch.__version__, processor)}.so"
     try:
         torch.ops.load_library(cached(name, lambda path: _compile(compiler, path)))  # type: ignore[no-untyped-call]
     except (OSError, subprocess.CalledProcessError, UserError) as error:
-        told = getattr(error, "stderr", None) or str(error)
-        log.warning("cannot compile %s, a DenseNet is slower on this CPU: %s", SOURCES, told.strip()[:500])
+        message = getattr(error, "stderr", None) or str(error)
+        log.warning("cannot compile %s, a DenseNet is slower on this CPU: %s", SOURCES, message.strip()[:500])
         return None
     return torch.ops.aloe_lightning
 
 
-def _flags() -> str:
-    """What the processor can do, as far as Linux tells."""
+def _processor_flags() -> str:
+    """Return the instruction sets of the processor as Linux lists them; empty if it does not."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -51,10 +51,10 @@ def _flags() -> str:
 
 def _compile(compiler: str, path: Path) -> None:
     log.info("compiling the DenseNet's operations for this CPU, once (about 20 seconds)")
-    home = Path(torch.__file__).parent
+    torch_home = Path(torch.__file__).parent
     flags = ["-O3", "-march=native", "-fno-strict-aliasing", "-fopenmp", "-fPIC", "-shared", "-std=c++20"]
     if platform.machine() == "x86_64":
         flags.append("-mprefer-vector-width=512")
-    source = [f"-I{home / 'include'}", str(SOURCES / "library.cpp"), "-o", str(path)]
-    libraries = [f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"]
+    source = [f"-I{torch_home / 'include'}", str(SOURCES / "bindings.cpp"), "-o", str(path)]
+    libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]
     subprocess.run([compiler, *flags, *source, *libraries], check=True, capture_output=True, text=True)

@@ -1,12 +1,12 @@
-"""A dense block with the BN-ReLU and the pooling after it, as one operation on one buffer of feature maps.
+"""Fused dense block with BatchNorm, ReLU and pooling on one feature buffer.
 
-Layer by layer, a DenseNet spends its time moving memory: every layer copies all channels before it (concatenation) and
-normalises them afresh, and autograd keeps each copy. Here, with the same parameters and outputs (up to rounding):
+A DenseNet run layer by layer is memory-bound: every layer copies all previous channels (concatenation) and normalises
+them again, and autograd keeps each copy. This version is equivalent up to rounding:
 
 - Each layer writes its channels into one buffer (pixels, channels); nothing is concatenated.
-- A channel's batch statistics are the same for every layer that reads it: they are computed once, and so is what they
-  add to its gradient.
-- ReLU(BN(.)) is never kept: `kernels` computes it where a convolution, forward or backward, reads it.
+- The batch statistics of a channel, and their gradient terms, are computed once, because every layer that reads the
+  channel has the same ones.
+- ReLU(BN(.)) is never stored; it is recomputed inside each convolution, forward and backward (`operations`).
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,24 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from aloe_lightning.kernels.batch_statistics import Affine, BatchStatistics
+from aloe_lightning.kernels.batchnorm import Affine, BatchStatistics
 from aloe_lightning.kernels.operations import (
+    add_batchnorm_terms,
     as_maps,
     as_rows,
-    corrected,
-    features,
+    empty_features,
+    feature_dtype,
     moments,
     norm_conv,
     norm_conv_backward,
     norm_pool,
     norm_pool_backward,
-    pack,
-    pack_backward,
+    pack_weight,
+    pack_weight_backward,
 )
 
 
-class Layer(Protocol):
+class BottleneckLayer(Protocol):
     """BN-ReLU-conv1x1-BN-ReLU-conv3x3."""
 
     bn1: nn.BatchNorm2d
@@ -41,29 +42,37 @@ class Layer(Protocol):
     conv2: nn.Conv2d
 
 
-class _Kept(NamedTuple):
-    """What the backward pass of a layer needs; `outer` is of the buffer's channels, `inner` of those between, `h`."""
+class LayerState(NamedTuple):
+    """Values from a layer's forward pass that its backward pass needs.
 
-    h: Tensor
-    outer: Affine
-    inner: Affine
+    Attributes:
+        hidden: outputs of conv1 (M, hidden channels).
+        affine1: bn1 as an affine map.
+        affine2: bn2 as an affine map.
+        statistics: batch statistics of `hidden`.
+        weights: weights of conv1 and conv2, packed for the backward pass.
+    """
+
+    hidden: Tensor
+    affine1: Affine
+    affine2: Affine
     statistics: BatchStatistics
     weights: list[Tensor]
 
 
-def fused_dense_block(x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
-    """Run a dense block, the BatchNorm after it, ReLU and average pooling, all normalised by the batch.
+def fused_dense_block(x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
+    """Run a dense block, the BatchNorm after it, ReLU and average pooling; all norms use batch statistics.
 
-    Running statistics move where a BatchNorm tracks them.
+    Running statistics are updated if a BatchNorm tracks them.
 
     Args:
-        x: maps (N, C, H, H).
-        layers: bottlenecks; layer i reads C + i * growth channels and adds growth.
-        norm: reads all channels.
-        pool: side of the pooled squares.
+        x: feature maps (N, C, H, H).
+        layers: layer i reads C + i * growth channels and adds growth channels.
+        norm: BatchNorm of all channels, after the last layer.
+        pool: width and height of a pooling window.
 
     Returns:
-        Pooled maps (N, C + len(layers) * growth, H / pool, H / pool), in autocast's type where it is on.
+        Pooled maps (N, C + len(layers) * growth, H / pool, H / pool), in the autocast dtype if autocast is enabled.
     """
     parameters = [
         p
@@ -73,89 +82,99 @@ def fused_dense_block(x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d, 
         )
     ]  # fmt: skip
     parameters += [norm.weight, norm.bias]
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [x, *parameters])
-    pooled: Tensor = _FusedDenseBlock.apply(x, layers, norm, pool, feature_type(norm), keep, *parameters)
+    save_for_backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [x, *parameters])
+    pooled: Tensor = _FusedDenseBlock.apply(x, layers, norm, pool, feature_dtype(norm), save_for_backward, *parameters)
     return pooled
-
-
-def feature_type(norm: nn.BatchNorm2d) -> torch.dtype:
-    """Autocast's where it is on, else the parameters'."""
-    kind = norm.weight.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else norm.weight.dtype
 
 
 class _FusedDenseBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d, pool: int, dtype: torch.dtype, keep: bool,
-        *_: Tensor,
+        ctx: Any, x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int, dtype: torch.dtype,
+        save_for_backward: bool, *_: Tensor,
     ) -> Tensor:  # fmt: skip
         with torch.autocast(x.device.type, enabled=False):
-            pooled, ctx.saved = _forward(x, layers, norm, pool, dtype, keep)
+            pooled, ctx.saved = _forward(x, layers, norm, pool, dtype, save_for_backward)
         return pooled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        learns = ctx.needs_input_grad[-1]
+        needs_weights = ctx.needs_input_grad[-1]
         with torch.autocast(gradient.device.type, enabled=False):
-            inputs, gradients = _backward(gradient, learns, *ctx.saved)
-        return inputs, None, None, None, None, None, *(gradients if learns else [None] * len(gradients))
+            input_gradient, gradients = _backward(gradient, needs_weights, *ctx.saved)
+        nothing = [None] * len(gradients)
+        return input_gradient, None, None, None, None, None, *(gradients if needs_weights else nothing)
 
 
 def _forward(
-    x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d, pool: int, dtype: torch.dtype, keep: bool
+    x: Tensor,
+    layers: Sequence[BottleneckLayer],
+    norm: nn.BatchNorm2d,
+    pool: int,
+    dtype: torch.dtype,
+    save_for_backward: bool,
 ) -> tuple[Tensor, Any]:
+    """Return the pooled maps and, if `save_for_backward`, the remaining arguments of `_backward`."""
     c, side = x.shape[1], x.shape[2]
     rows = as_rows(x.to(dtype))
-    buffer = features(len(rows), norm.num_features, rows)
+    buffer = empty_features(len(rows), norm.num_features, rows)
     buffer[:, :c] = rows
     batch = BatchStatistics(norm, len(rows))
-    batch.measure(moments(buffer[:, :c]), 0, norm.eps)
-    kept: list[_Kept] = []
+    batch.add_channels(moments(buffer[:, :c]), 0, norm.eps)
+    states: list[LayerState] = []
     h = buffer.new_empty(0)
     for layer in layers:
         growth = layer.conv2.out_channels
-        if keep or not len(h):
+        if save_for_backward or not len(h):
             h = buffer.new_empty((len(rows), layer.conv1.out_channels))
-        outer = batch.affine(layer.bn1)
-        inner = BatchStatistics(layer.bn2, len(rows))
-        inner.measure(norm_conv(buffer[:, :c], *outer, pack(layer.conv1.weight, dtype), 1, side, h), 0, layer.bn2.eps)
-        between, new = inner.affine(layer.bn2), buffer[:, c : c + growth]
-        batch.measure(norm_conv(h, *between, pack(layer.conv2.weight, dtype), 3, side, new), c, layer.bn1.eps)
-        if keep:
-            weights = [pack_backward(conv.weight, dtype) for conv in (layer.conv1, layer.conv2)]
-            kept.append(_Kept(h, outer, between, inner, weights))
+        affine1, weight1 = batch.affine(layer.bn1), pack_weight(layer.conv1.weight, dtype)
+        hidden = BatchStatistics(layer.bn2, len(rows))
+        hidden.add_channels(norm_conv(buffer[:, :c], *affine1, weight1, 1, side, h), 0, layer.bn2.eps)
+        affine2, weight2 = hidden.affine(layer.bn2), pack_weight(layer.conv2.weight, dtype)
+        batch.add_channels(norm_conv(h, *affine2, weight2, 3, side, buffer[:, c : c + growth]), c, layer.bn1.eps)
+        if save_for_backward:
+            weights = [pack_weight_backward(conv.weight, dtype) for conv in (layer.conv1, layer.conv2)]
+            states.append(LayerState(h, affine1, affine2, hidden, weights))
         c += growth
     last = batch.affine(norm)
     pooled = buffer.new_empty((len(rows) // pool**2, c))
     norm_pool(buffer, *last, side, pool, pooled)
-    return as_maps(pooled, side // pool), (buffer, kept, last, batch, side, pool, x.shape[1]) if keep else None
+    return as_maps(pooled, side // pool), (
+        buffer,
+        states,
+        last,
+        batch,
+        side,
+        pool,
+        x.shape[1],
+    ) if save_for_backward else None
 
 
 def _backward(
-    gradient: Tensor, learns: bool, buffer: Tensor, kept: list[_Kept], last: Affine, batch: BatchStatistics,
-    side: int, pool: int, first: int,
+    gradient: Tensor, needs_weights: bool, buffer: Tensor, states: list[LayerState], last: Affine,
+    batch: BatchStatistics, side: int, pool: int, inputs: int,
 ) -> tuple[Tensor, list[Tensor | None]]:  # fmt: skip
+    """Return the gradients of the inputs and of the parameters in the order of `fused_dense_block`."""
     c = buffer.shape[1]
-    found = features(len(buffer), c, buffer)  # the gradient of the buffer
-    batch.begin_backward()
-    totals = norm_pool_backward(as_rows(gradient.to(buffer.dtype)), buffer, *last, side, pool, found)
-    gradients: list[Tensor | None] = list(batch.absorb(last.scale, totals))
-    growth = (c - first) // len(kept)
-    for h, outer, inner, statistics, (w1, w2) in reversed(kept):
+    buffer_gradient = empty_features(len(buffer), c, buffer)
+    batch.reset_gradients()
+    sums = norm_pool_backward(as_rows(gradient.to(buffer.dtype)), buffer, *last, side, pool, buffer_gradient)
+    gradients: list[Tensor | None] = list(batch.accumulate_gradient(last.scale, sums))
+    growth = (c - inputs) // len(states)
+    for h, affine1, affine2, hidden, (weight1, weight2) in reversed(states):
         c -= growth
         new, dh = slice(c, c + growth), torch.empty_like(h)
-        statistics.begin_backward()
-        totals, dw2 = norm_conv_backward(
-            found[:, new], buffer[:, new], batch.correction(new), h, *inner, w2, 3, side, dh,
-            add=False, learns=learns,
+        hidden.reset_gradients()
+        sums, dweight2 = norm_conv_backward(
+            buffer_gradient[:, new], buffer[:, new], batch.gradient_terms(new), h, *affine2, weight2, 3, side, dh,
+            add=False, needs_weight_gradient=needs_weights,
         )  # fmt: skip
-        dnorm2 = statistics.absorb(inner.scale, totals)
-        totals, dw1 = norm_conv_backward(
-            dh, h, statistics.correction(slice(None)), buffer[:, :c], *outer, w1, 1, side, found[:, :c],
-            add=True, learns=learns,
+        dnorm2 = hidden.accumulate_gradient(affine2.scale, sums)
+        sums, dweight1 = norm_conv_backward(
+            dh, h, hidden.gradient_terms(slice(None)), buffer[:, :c], *affine1, weight1, 1, side,
+            buffer_gradient[:, :c], add=True, needs_weight_gradient=needs_weights,
         )  # fmt: skip
-        gradients = [*batch.absorb(outer.scale, totals), dw1, *dnorm2, dw2, *gradients]
-    whole = corrected(found[:, :first], buffer[:, :first], batch.correction(slice(first)))
-    return as_maps(whole, side), gradients
+        gradients = [*batch.accumulate_gradient(affine1.scale, sums), dweight1, *dnorm2, dweight2, *gradients]
+    terms = batch.gradient_terms(slice(inputs))
+    return as_maps(add_batchnorm_terms(buffer_gradient[:, :inputs], buffer[:, :inputs], terms), side), gradients

@@ -1,7 +1,7 @@
-"""A dense block of a net that does not learn, as one compiled operation: what an attack asks for, and nothing more.
+"""A dense block of a frozen net as one compiled operation: the gradient of its inputs is all that an attack needs.
 
-Without batch statistics images have nothing in common: each goes through all layers in a core's cache, forward for the
-outputs, backward for the gradient of the inputs.
+In eval mode images are independent of each other: each goes through all layers while it is in a core's cache, forward
+for the outputs, backward for the gradient of the inputs.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,26 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from aloe_lightning.kernels import compiler
-from aloe_lightning.kernels.dense_block import Layer, feature_type
-from aloe_lightning.kernels.operations import as_maps, as_rows, features, pack, pack_backward
+from aloe_lightning.kernels.batchnorm import eval_affine
+from aloe_lightning.kernels.dense_block import BottleneckLayer
+from aloe_lightning.kernels.operations import (
+    as_maps,
+    as_rows,
+    empty_features,
+    feature_dtype,
+    pack_weight,
+    pack_weight_backward,
+)
 
 
-def frozen_dense_block(x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
+def frozen_dense_block(x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
     """Run a dense block, the BatchNorm after it, ReLU and average pooling, all in eval mode.
 
     Args:
-        x: maps (N, C, H, H) on a CPU for which there are kernels.
+        x: maps (N, C, H, H), where `has_kernels(norm)`.
         layers: bottlenecks; layer i reads C + i * growth channels and adds growth.
         norm: reads all channels.
-        pool: side of the pooled squares.
+        pool: width and height of a pooling window.
 
     Returns:
         Pooled maps (N, C + len(layers) * growth, H / pool, H / pool), in autocast's type where it is on. No gradient
@@ -35,37 +43,33 @@ def frozen_dense_block(x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d,
 
 class _FrozenDenseBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layers: Sequence[Layer], norm: nn.BatchNorm2d, pool: int, keep: bool) -> Tensor:
-        dtype = feature_type(norm)
+    def forward(
+        ctx: Any, x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int, keep: bool
+    ) -> Tensor:
+        dtype = feature_dtype(norm)
         with torch.autocast(x.device.type, enabled=False):
-            c, side, hidden = x.shape[1], x.shape[2], layers[0].conv1.out_channels
+            c, side = x.shape[1], x.shape[2]
             rows = as_rows(x.to(dtype))
-            buffer = features(len(rows), norm.num_features, rows)
+            buffer = empty_features(len(rows), norm.num_features, rows)
             buffer[:, :c] = rows
-            norms = [*(one for layer in layers for one in (layer.bn1, layer.bn2)), norm]
-            affines = [each for one in norms for each in _affine(one, torch.promote_types(dtype, torch.float32))]
+            norms = [*(bn for layer in layers for bn in (layer.bn1, layer.bn2)), norm]
+            affines = [tensor for bn in norms for tensor in eval_affine(bn, torch.promote_types(dtype, torch.float32))]
             weights = [conv.weight for layer in layers for conv in (layer.conv1, layer.conv2)]
-            kept = buffer.new_empty((len(layers) if keep else 1, len(rows) if keep else 0, hidden))
+            size = (len(layers), len(rows)) if keep else (1, 0)
+            hidden = buffer.new_empty((*size, layers[0].conv1.out_channels))
             pooled = buffer.new_empty((len(rows) // pool**2, norm.num_features))
-            packed = [pack(weight, dtype) for weight in weights]
-            compiler.library().frozen(buffer, c, affines, packed, side, pool, kept, pooled)
+            packed = [pack_weight(weight, dtype) for weight in weights]
+            compiler.library().frozen_block(buffer, c, affines, packed, side, pool, hidden, pooled)
             if keep:
-                ctx.saved = buffer, c, affines, [pack_backward(weight, dtype) for weight in weights], side, pool, kept
+                packed = [pack_weight_backward(weight, dtype) for weight in weights]
+                ctx.saved = buffer, c, affines, packed, side, pool, hidden
             return as_maps(pooled, side // pool)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        buffer, c, affines, weights, side, pool, kept = ctx.saved
+        buffer, c, affines, weights, side, pool, hidden = ctx.saved
         with torch.autocast(gradient.device.type, enabled=False):
             rows, out = as_rows(gradient.to(buffer.dtype)), buffer.new_empty((len(buffer), c))
-            compiler.library().frozen_backward(buffer, rows, affines, weights, side, pool, kept, out)
+            compiler.library().frozen_block_backward(buffer, rows, affines, weights, side, pool, hidden, out)
         return as_maps(out, side), None, None, None, None
-
-
-def _affine(norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a BatchNorm in eval mode."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale.to(dtype), (norm.bias - norm.running_mean * scale).to(dtype)

@@ -1,17 +1,17 @@
 """BatchNorm-ReLU-convolution on rows of channels, forward and backward, each in one pass over the memory.
 
-On a CPU with a C++ compiler they are the C++ in `native/` (`compiler.py`). Elsewhere, and for other types, PyTorch's
-own operations do the same in several passes: what is to be read to know what an operation does.
+On a CPU with a C++ compiler the operations are the C++ code in `native/` (see `compiler.py`). Elsewhere, and for other
+types, PyTorch operations compute the same in several passes; they are the readable definition of each operation.
 
-Features are (M, C), M = N * side * side pixels of N images; channels are neighbours, rows possibly apart. Scales and
-shifts are (C,), of the type in which sums are kept: float32, for bfloat16 features too; float64 for float64.
+Features are (M, C), M = N * side * side pixels of N images. The channels of a row are contiguous; rows may be strided.
+Scales and shifts are (C,) in the type of the sums: float64 for float64 features, otherwise float32.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 from aloe_lightning.kernels import compiler
@@ -19,174 +19,180 @@ from aloe_lightning.kernels import compiler
 TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
-def kernels_for(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether there are compiled kernels for features; compiles them first where they can be had."""
-    return device.type == "cpu" and dtype in TYPES and compiler.library() is not None
+def has_kernels(norm: nn.BatchNorm2d) -> bool:
+    """Return whether compiled kernels exist for the device and type of a BatchNorm's features; may compile them."""
+    return _library(norm.weight.device, feature_dtype(norm)) is not None
+
+
+def feature_dtype(norm: nn.BatchNorm2d) -> torch.dtype:
+    """Return the autocast dtype if autocast is enabled, otherwise the dtype of the parameters."""
+    kind = norm.weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else norm.weight.dtype
 
 
 def as_rows(maps: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N * H * W, C)."""
+    """Reshape (N, C, H, W) to (N * H * W, C)."""
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
 def as_maps(rows: Tensor, side: int) -> Tensor:
-    """(N * side * side, C) -> (N, C, side, side), channels last, no copy."""
+    """View (N * side * side, C) as (N, C, side, side), channels last."""
     maps: Tensor = torch.unflatten(rows, 0, (-1, side, side))
     return maps.permute(0, 3, 1, 2)
 
 
-def features(count: int, channels: int, like: Tensor) -> Tensor:
-    """Room for features (M, C) of the type of `like`; each row begins with a cache line."""
+def empty_features(count: int, channels: int, like: Tensor) -> Tensor:
+    """Allocate features (count, channels) of the type of `like`; each row starts with a cache line."""
     return like.new_empty((count, -(-channels // 32) * 32))[:, :channels]
 
 
-def pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight of a convolution (O, C, k, k) as `norm_conv` wants it for features of a type."""
-    compiled = _compiled(weight, dtype)
-    return weight.to(dtype) if compiled is None else compiled.pack(weight, dtype)
+def pack_weight(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pack the weight of a convolution (O, C, k, k) for `norm_conv` on features of a type."""
+    library = _library(weight.device, dtype)
+    return weight.to(dtype) if library is None else library.pack_weight(weight, dtype)
 
 
-def pack_backward(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight of a convolution (O, C, k, k) as `norm_conv_backward` wants it."""
-    return pack(weight.transpose(0, 1).flip(2, 3), dtype)
+def pack_weight_backward(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pack the weight of a convolution (O, C, k, k) for `norm_conv_backward`."""
+    return pack_weight(weight.transpose(0, 1).flip(2, 3), dtype)
 
 
 def norm_conv(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int, side: int, out: Tensor) -> Tensor:
-    """Convolve relu(x * scale + shift), images padded with zeros to keep their size.
+    """Convolve relu(x * scale + shift); images are padded with zeros and keep their size.
 
     Args:
         x: features (M, C).
         scale: (C,).
         shift: (C,).
-        weight: from `pack`, of (O, C, kernel, kernel).
+        weight: (O, C, kernel, kernel), packed by `pack_weight`.
         kernel: odd.
-        side: pixels of an image in a row.
-        out: (M, O), written.
+        side: width and height of an image in pixels.
+        out: receives the result (M, O).
 
     Returns:
         Mean and (biased) variance of the outputs over rows, (2, O) float64.
     """
-    compiled = _compiled(x)
-    if compiled is not None:
-        measured: Tensor = compiled.norm_conv(x, scale, shift, weight, kernel, side, out)
-        return measured
-    maps = as_maps(_activated(x, scale, shift).to(x.dtype), side)
+    library = _library(x.device, x.dtype)
+    if library is not None:
+        output_moments: Tensor = library.norm_conv(x, scale, shift, weight, kernel, side, out)
+        return output_moments
+    maps = as_maps(_norm_relu(x, scale, shift).to(x.dtype), side)
     return moments(out.copy_(as_rows(F.conv2d(maps, weight, padding=kernel // 2))))
 
 
 def norm_conv_backward(
-    gradient: Tensor, features: Tensor, correction: Tensor, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor,
-    kernel: int, side: int, into: Tensor, *, add: bool, learns: bool,
+    gradient: Tensor, features: Tensor, terms: Tensor, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor,
+    kernel: int, side: int, input_gradient: Tensor, *, add: bool, needs_weight_gradient: bool,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """The gradients of `norm_conv`.
+    """Compute the gradients of `norm_conv`.
 
     Args:
-        gradient: of the outputs (M, O), to be `corrected`.
+        gradient: gradient of the outputs (M, O), without the terms of `add_batchnorm_terms`.
         features: the outputs (M, O).
-        correction: slope and level (2, O).
+        terms: slope and offset (2, O), see `add_batchnorm_terms`.
         x: as in `norm_conv`.
-        scale: likewise.
-        shift: likewise.
-        weight: from `pack_backward`.
+        scale: as in `norm_conv`.
+        shift: as in `norm_conv`.
+        weight: packed by `pack_weight_backward`.
         kernel: as in `norm_conv`.
-        side: likewise.
-        into: gradient of `x` (M, C): added to it if `add`, else written.
-        add: see `into`.
-        learns: whether the weight's gradient is wanted.
+        side: as in `norm_conv`.
+        input_gradient: receives the gradient of `x` (M, C).
+        add: add to `input_gradient` instead of overwriting it.
+        needs_weight_gradient: compute the gradient of the weight.
 
     Returns:
-        Sums over rows of d and of d * x, (2, C) float64, where d is the gradient behind the ReLU; gradient of the
-        weight (O, C, kernel, kernel), in the type of `scale`, if it learns, else None.
+        Sums over rows of d and of d * x, (2, C) float64, where d is the gradient of x * scale + shift; and the gradient
+        of the weight (O, C, kernel, kernel) in the type of `scale`, or None.
     """
-    compiled = _compiled(x)
-    if compiled is not None:
-        found: tuple[Tensor, Tensor | None] = compiled.norm_conv_backward(
-            gradient, features, correction, x, scale, shift, weight, kernel, side, into, add, learns
+    library = _library(x.device, x.dtype)
+    if library is not None:
+        sums_and_gradient: tuple[Tensor, Tensor | None] = library.norm_conv_backward(
+            gradient, features, terms, x, scale, shift, weight, kernel, side, input_gradient, add, needs_weight_gradient
         )
-        return found
-    maps, activated = as_maps(corrected(gradient, features, correction), side), _activated(x, scale, shift)
-    learnt = None
-    if learns:
+        return sums_and_gradient
+    maps, activated = as_maps(add_batchnorm_terms(gradient, features, terms), side), _norm_relu(x, scale, shift)
+    weight_gradient = None
+    if needs_weight_gradient:
         size, inputs = [len(weight[0]), len(weight), kernel, kernel], as_maps(activated.to(x.dtype), side)
-        learnt = conv2d_weight(inputs, size, maps, padding=kernel // 2)  # type: ignore[no-untyped-call]
-        learnt = learnt.to(scale.dtype)
+        weight_gradient = conv2d_weight(inputs, size, maps, padding=kernel // 2)  # type: ignore[no-untyped-call]
+        weight_gradient = weight_gradient.to(scale.dtype)
     d = as_rows(F.conv2d(maps, weight, padding=kernel // 2))
-    return _through_relu(d, x, scale, activated, into, add), learnt
+    return _relu_gradient(d, x, scale, activated, input_gradient, add), weight_gradient
 
 
 def norm_pool(x: Tensor, scale: Tensor, shift: Tensor, side: int, pool: int, out: Tensor) -> None:
-    """Average relu(x * scale + shift) over squares of pixels.
+    """Average relu(x * scale + shift) over square windows of pixels.
 
     Args:
         x: features (M, C).
         scale: (C,).
         shift: (C,).
-        side: pixels of an image in a row.
-        pool: pixels of a square in a row.
-        out: (M / pool^2, C), written.
+        side: width and height of an image in pixels.
+        pool: width and height of a window in pixels.
+        out: receives the result (M / pool^2, C).
     """
-    compiled = _compiled(x)
-    if compiled is None:
-        out.copy_(as_rows(F.avg_pool2d(as_maps(_activated(x, scale, shift), side), pool)))
+    library = _library(x.device, x.dtype)
+    if library is None:
+        out.copy_(as_rows(F.avg_pool2d(as_maps(_norm_relu(x, scale, shift), side), pool)))
     else:
-        compiled.norm_pool(x, scale, shift, side, pool, out)
+        library.norm_pool(x, scale, shift, side, pool, out)
 
 
 def norm_pool_backward(
-    gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor, side: int, pool: int, into: Tensor
+    gradient: Tensor, x: Tensor, scale: Tensor, shift: Tensor, side: int, pool: int, input_gradient: Tensor
 ) -> Tensor:
-    """The gradient of `norm_pool`, written to `into` (M, C); returns the sums that `norm_conv_backward` does."""
-    compiled = _compiled(x)
-    if compiled is not None:
-        sums: Tensor = compiled.norm_pool_backward(gradient, x, scale, shift, side, pool, into)
+    """Write the gradient of `norm_pool` to `input_gradient` (M, C); return the sums of `norm_conv_backward`."""
+    library = _library(x.device, x.dtype)
+    if library is not None:
+        sums: Tensor = library.norm_pool_backward(gradient, x, scale, shift, side, pool, input_gradient)
         return sums
-    squares = (gradient.to(scale.dtype) / pool**2).view(-1, side // pool, 1, side // pool, 1, len(scale))
-    d = squares.expand(-1, -1, pool, -1, pool, -1).reshape(x.shape)
-    return _through_relu(d, x, scale, _activated(x, scale, shift), into, False)
+    windows = (gradient.to(scale.dtype) / pool**2).view(-1, side // pool, 1, side // pool, 1, len(scale))
+    d = windows.expand(-1, -1, pool, -1, pool, -1).reshape(x.shape)
+    return _relu_gradient(d, x, scale, _norm_relu(x, scale, shift), input_gradient, False)
 
 
-def corrected(gradient: Tensor, features: Tensor, correction: Tensor) -> Tensor:
-    """The sum gradient + slope * features + level.
+def add_batchnorm_terms(gradient: Tensor, features: Tensor, terms: Tensor) -> Tensor:
+    """Return gradient + slope * features + offset: the gradient with the part that flows through batch statistics.
 
     Args:
         gradient: (M, C).
         features: (M, C).
-        correction: slope and level (2, C).
+        terms: slope and offset (2, C), from `BatchStatistics.gradient_terms`.
 
     Returns:
-        (M, C), rows one after the other, in the type of `gradient`.
+        Contiguous features (M, C) in the type of `gradient`.
     """
-    compiled = _compiled(gradient)
-    if compiled is None:
-        slope, level = correction
-        return torch.addcmul(gradient + level, features, slope).to(gradient.dtype)
+    library = _library(gradient.device, gradient.dtype)
+    if library is None:
+        slope, offset = terms
+        return torch.addcmul(gradient + offset, features, slope).to(gradient.dtype)
     out = gradient.new_empty(gradient.shape)
-    compiled.corrected(gradient, features, correction, out)
+    library.add_batchnorm_terms(gradient, features, terms, out)
     return out
 
 
 def moments(x: Tensor) -> Tensor:
-    """Mean and (biased) variance over rows of features (M, C), (2, C) float64."""
-    compiled = _compiled(x)
-    if compiled is not None:
-        measured: Tensor = compiled.moments(x)
-        return measured
+    """Return mean and (biased) variance over rows of features (M, C): (2, C) float64."""
+    library = _library(x.device, x.dtype)
+    if library is not None:
+        mean_and_variance: Tensor = library.moments(x)
+        return mean_and_variance
     var, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), 0, correction=0)
     return torch.stack([mean, var]).double()
 
 
-def _through_relu(d: Tensor, x: Tensor, scale: Tensor, activated: Tensor, into: Tensor, add: bool) -> Tensor:
-    """Take the gradient d of relu(x * scale + shift) to x, and sum it up."""
+def _relu_gradient(d: Tensor, x: Tensor, scale: Tensor, activated: Tensor, input_gradient: Tensor, add: bool) -> Tensor:
+    """Propagate the gradient d of relu(x * scale + shift) to x; return the sums of `norm_conv_backward`."""
     d = (d * (activated > 0)).to(scale.dtype)
-    into.copy_(into + d * scale if add else d * scale)
+    input_gradient.copy_(input_gradient + d * scale if add else d * scale)
     return torch.stack([d.sum(0), (d * x).sum(0)]).double()
 
 
-def _activated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """relu(x * scale + shift) in the type of `scale`."""
+def _norm_relu(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return relu(x * scale + shift) in the type of `scale`."""
     return torch.addcmul(shift, x, scale).relu_()
 
 
-def _compiled(x: Tensor, dtype: torch.dtype | None = None) -> Any:
-    """The compiled operations if they are made for these features."""
-    return compiler.library() if kernels_for(x.device, dtype or x.dtype) else None
+def _library(device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the compiled operations if they support features of this type on this device, otherwise None."""
+    return compiler.library() if device.type == "cpu" and dtype in TYPES else None

@@ -1,24 +1,35 @@
-"""Normalisation as the first layer of a net, so that every perturbation outside is in pixels."""
-
-from collections.abc import Sequence
+"""Normalisation as the first layer of a net, so that a perturbation of the images is in pixels."""
 
 import torch
 from torch import Tensor, nn
 
+from aloe_lightning.errors import UserError
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import Channels
 
+
+@checked
 class Normalize(nn.Module):
-    """(x - mean) / std per channel. The constants move with the net but are no part of its state dict."""
+    """(x - mean) / std per channel. The constants move with the net but are not in its state dict.
+
+    Args:
+        mean: channel means of the training images in [0, 1].
+        std: channel standard deviations of the training images.
+
+    Raises:
+        UserError: if mean and std are not three numbers each, or a standard deviation is not positive.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Channels, std: Channels) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f"mean and std are three numbers each, std above 0; got {list(mean)} and {list(std)}")
+        if min(std) <= 0:
+            raise UserError(f"std must be above 0 in every channel; got {list(std)}")
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> normalised images of the same shape."""
+        """Normalise images (N, 3, H, W) in [0, 1]."""
         return (images - self.mean) / self.std
