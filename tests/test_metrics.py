@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from aloe_lightning.metrics import OODMetrics, ood_metrics, threshold_at_tpr, tied_pairs
+from aloe_lightning.metrics import ood_metrics, threshold_at_tpr, tied_pairs
 
 CASES = ("gauss", "separable", "inverted", "softmax_like", "tiny_range", "big_range", "unbalanced")
 SCORES = st.lists(st.integers(0, 12), min_size=1, max_size=30)
@@ -35,12 +38,12 @@ def slow_detection_error(id_scores, ood_scores):
 def test_equal_to_the_authors(shared, case):
     """Theirs are trapezoids under the precision-recall curve, ours the step function: hence 2e-3 for the two AUPRs."""
     with np.load(shared / "golden" / "metrics.npz", allow_pickle=False) as golden:
-        found = ood_metrics(golden[f"{case}_id"], golden[f"{case}_ood"])
-        assert found["fpr95"] == pytest.approx(float(golden[f"{case}_FPR"]), abs=1e-9)
-        assert found["detection_error"] == pytest.approx(float(golden[f"{case}_DTERR"]), abs=1e-9)
-        assert found["auroc"] == pytest.approx(float(golden[f"{case}_AUROC"]), abs=1e-9)
-        assert found["aupr_in"] == pytest.approx(float(golden[f"{case}_AUIN"]), abs=2e-3)
-        assert found["aupr_out"] == pytest.approx(float(golden[f"{case}_AUOUT"]), abs=2e-3)
+        metrics = ood_metrics(golden[f"{case}_id"], golden[f"{case}_ood"])
+        assert metrics["fpr95"] == pytest.approx(float(golden[f"{case}_FPR"]), abs=1e-9)
+        assert metrics["detection_error"] == pytest.approx(float(golden[f"{case}_DTERR"]), abs=1e-9)
+        assert metrics["auroc"] == pytest.approx(float(golden[f"{case}_AUROC"]), abs=1e-9)
+        assert metrics["aupr_in"] == pytest.approx(float(golden[f"{case}_AUIN"]), abs=2e-3)
+        assert metrics["aupr_out"] == pytest.approx(float(golden[f"{case}_AUOUT"]), abs=2e-3)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -51,21 +54,21 @@ def test_areas_equal_scikit_learns_at_any_scale_with_and_without_ties(scale, shi
     known = (rng.normal(1, 1, 3000).round(decimals) + shift) * scale
     novel = (rng.normal(0, 1, 2000).round(decimals) + shift) * scale
     labels, scores = np.repeat([1, 0], [3000, 2000]), np.concatenate([known, novel])
-    found = ood_metrics(known, novel)
-    assert found["auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert found["aupr_in"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
-    assert found["aupr_out"] == pytest.approx(average_precision_score(1 - labels, -scores), abs=1e-12)
+    metrics = ood_metrics(known, novel)
+    assert metrics["auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert metrics["aupr_in"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert metrics["aupr_out"] == pytest.approx(average_precision_score(1 - labels, -scores), abs=1e-12)
 
 
 @settings(max_examples=200, deadline=None)
 @given(id_scores=SCORES, ood_scores=SCORES)
 def test_every_metric_equals_a_slow_loop_with_ties(id_scores, ood_scores):
-    found = ood_metrics(id_scores, ood_scores)
+    metrics = ood_metrics(id_scores, ood_scores)
     pairs = [(a > b) + (a == b) / 2 for a in id_scores for b in ood_scores]
-    assert found["auroc"] == pytest.approx(sum(pairs) / len(pairs))
+    assert metrics["auroc"] == pytest.approx(sum(pairs) / len(pairs))
     assert tied_pairs(id_scores, ood_scores) == pytest.approx(sum(p == 0.5 for p in pairs) / len(pairs))
-    assert found["fpr95"] == pytest.approx(slow_fpr95(id_scores, ood_scores))
-    assert found["detection_error"] == pytest.approx(slow_detection_error(id_scores, ood_scores))
+    assert metrics["fpr95"] == pytest.approx(slow_fpr95(id_scores, ood_scores))
+    assert metrics["detection_error"] == pytest.approx(slow_detection_error(id_scores, ood_scores))
 
 
 @settings(max_examples=50, deadline=None)
@@ -104,12 +107,11 @@ def test_empty_and_non_finite_scores_are_refused(bad, message):
         ood_metrics(bad, [0.0])
 
 
-def test_metric_class_accumulates_to_the_function():
-    rng = np.random.default_rng(1)
-    scores = torch.from_numpy(rng.normal(50, 20, 500)).float()
-    is_id = torch.from_numpy(rng.random(500) < 0.3)
-    metric = OODMetrics()
-    for part, side in zip(scores.split(64), is_id.split(64), strict=True):
-        metric.update(part, side)
-    expected = ood_metrics(scores[is_id], scores[~is_id])
-    assert {k: v.item() for k, v in metric.compute().items()} == pytest.approx(expected, abs=1e-6)
+def test_tensors_give_what_arrays_give():
+    scores = torch.tensor([[0.5, 2.0], [1.0, 3.0]], requires_grad=True)
+    assert ood_metrics(scores, scores - 1) == ood_metrics(scores.tolist(), (scores - 1).detach().numpy())
+
+
+def test_metrics_are_computed_without_torch():
+    code = "import sys, aloe_lightning.metrics as m; m.ood_metrics([1.0], [0.0]); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

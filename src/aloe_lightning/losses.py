@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Negative log-likelihood -log F(x)_y of the labels.
+    """Return the negative log-likelihood -log F(x)_y of the labels.
 
     Args:
         logits: (N, K).
@@ -18,7 +18,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def uniform_cross_entropy(logits: Tensor) -> Tensor:
-    """Cross-entropy L_CE(F(x), U_K) between the softmax and the uniform distribution: logsumexp(z) - mean(z).
+    """Return the cross-entropy L_CE(F(x), U_K) of the softmax to the uniform distribution: logsumexp(z) - mean(z).
 
     The outlier term of OE, AOE and ALOE (eq. 4) and the in-distribution loss of Algorithm 1.
 
@@ -33,7 +33,7 @@ def uniform_cross_entropy(logits: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy -sum_i F_i log F_i of the softmax, in nats: the OOD loss of Algorithm 1.
+    """Return the Shannon entropy -sum_i F_i log F_i of the softmax, in nats: the OOD loss of Algorithm 1.
 
     Args:
         logits: (N, K).
@@ -42,6 +42,6 @@ def entropy(logits: Tensor) -> Tensor:
         (N,), in [0, log K].
     """
     z = logits.float()
-    # softmax * log_softmax, not exp(log p) * log p: near saturation their gradients round to different signs, and with
-    # this form Algorithm 1 finds the very perturbations of the paper's code.
+    # softmax * log_softmax, not exp(log p) * log p: rounding near saturation changes the sign of some gradients, and
+    # this form gives the perturbations of the paper's code.
     return -(z.softmax(dim=1) * z.log_softmax(dim=1)).sum(dim=1)

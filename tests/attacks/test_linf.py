@@ -55,19 +55,41 @@ def test_reaches_the_closed_form_optimum_of_a_linear_loss(rounding):
     x = eight_bit((4, 3, 8, 8))
     weight = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(3))
     eps = 6 * STEP
-    found = pgd_linf(x, linear(weight), eps=eps, step_size=STEP, steps=12, rounding=rounding)
-    torch.testing.assert_close(found, (x + eps * weight.sign()).clamp(0, 1), atol=1e-6, rtol=0)
+    adversarial = pgd_linf(x, linear(weight), eps=eps, step_size=STEP, steps=12, rounding=rounding)
+    torch.testing.assert_close(adversarial, (x + eps * weight.sign()).clamp(0, 1), atol=1e-6, rtol=0)
 
 
 def test_truncation_stalls_near_three_steps_as_the_authors_code_does():
     x = eight_bit((4, 3, 32, 32))
     for eps, reached in ((2, 2.0), (3, 3.0), (8, 3.0)):
-        found = pgd_linf(
+        adversarial = pgd_linf(
             x, linear(torch.ones(3, 32, 32)), eps=eps * STEP, step_size=STEP, steps=20, random_start=False,
             rounding="truncate",
         )  # fmt: skip
         inner = x < 1 - 8 * STEP
-        assert ((found - x) * 255)[inner].median().item() == pytest.approx(reached, abs=1e-3)
+        assert ((adversarial - x) * 255)[inner].median().item() == pytest.approx(reached, abs=1e-3)
+
+
+@pytest.mark.parametrize("epsilon", [1, 2, 4])
+def test_truncation_is_the_authors_arithmetic_pixel_by_pixel(epsilon):
+    """Against a slow loop over single pixels, where the sign of the gradient is known: equal to the last bit."""
+    draws = torch.Generator().manual_seed(epsilon)
+    x, weights = torch.rand(2, 3, 4, 4, generator=draws), torch.randn(3, 4, 4, generator=draws)
+    start = torch.rand(x.shape, generator=draws) * 2 - 1
+    settings = {"eps": epsilon * STEP, "step_size": STEP, "steps": 6, "random_start": start, "rounding": "truncate"}
+    adversarial = pgd_linf(x, linear(weights), **settings).numpy()
+    one, full = np.float32(1), np.float32(255)
+    for place in np.ndindex(*x.shape):
+        pixel, sign = x.numpy()[place], np.sign(weights.numpy()[place[1:]])
+
+        def valid(delta, pixel=pixel):
+            inside = np.float32(min(max(delta, -epsilon), epsilon))
+            return np.float32((min(max(pixel + inside / full, 0 * one), one) - pixel) * full)
+
+        delta = valid(np.trunc(start.numpy()[place] * np.float32(epsilon)))
+        for _ in range(6):
+            delta = valid(np.trunc(delta + sign))
+        assert adversarial[place] == min(max(pixel + delta / full, 0 * one), one)
 
 
 def test_truncated_random_start_is_zero_at_one_step():
@@ -151,7 +173,7 @@ def test_a_fraction_of_a_step_is_refused_where_perturbations_are_rounded(images)
         pgd_linf(images, linear(torch.ones(3, 32, 32)), eps=1.6 * STEP, step_size=STEP, steps=1, rounding="nearest")
 
 
-def test_classifier_attack_equals_the_authors(golden_net, golden_images, reference):
+def test_classifier_attack_equals_the_authors(golden_net, golden_images, reference, pixel_agreement):
     labels = torch.from_numpy(reference["id_labels"])
     x = golden_images["id"]
     with frozen_eval(golden_net):
@@ -159,14 +181,14 @@ def test_classifier_attack_equals_the_authors(golden_net, golden_images, referen
             x, lambda z: cross_entropy(golden_net(z), labels), eps=STEP, step_size=STEP, steps=10, rounding="truncate"
         )
     same = ((adversarial - x) * 255).round().numpy() == reference["id_classifier_eps1_delta255"]
-    assert same.mean() >= 0.99
+    assert same.mean() >= pixel_agreement
 
 
-def test_training_attack_on_outliers_equals_the_authors(golden_net, golden_images, reference):
+def test_training_attack_on_outliers_equals_the_authors(golden_net, golden_images, reference, pixel_agreement):
     x = golden_images["ood"]
     with frozen_eval(golden_net):
         adversarial = pgd_linf(
             x, lambda z: uniform_cross_entropy(golden_net(z)), eps=STEP, step_size=STEP, steps=2, rounding="truncate"
         )
     same = ((adversarial - x) * 255).round().numpy() == reference["ood_trainstep_eps1_delta255"]
-    assert same.mean() >= 0.99
+    assert same.mean() >= pixel_agreement

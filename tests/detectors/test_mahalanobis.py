@@ -5,11 +5,11 @@ import pytest
 import torch
 from sklearn.covariance import EmpiricalCovariance
 
-from aloe_lightning.attacks import ConfidenceAttack, gradient_sign
+from aloe_lightning.attacks import PGD, frozen_eval, gradient_sign
 from aloe_lightning.data import ImageSet
-from aloe_lightning.detectors import ODIN, FitData, KeptDetector, Mahalanobis, read_fitted, write_fitted
+from aloe_lightning.detectors import ODIN, CachedDetector, FitData, Mahalanobis, read_fitted, write_fitted
 from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
-from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, bound, regression
+from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, bind, regression
 from aloe_lightning.errors import UserError
 
 LAYERS = range(4)
@@ -48,12 +48,12 @@ def authors(golden_net, reference):
 
 
 def test_means_and_precisions_in_the_authors_arithmetic_are_theirs(fit_features, reference):
-    found = fit_gaussians(in_parts(*fit_features), 10, "float32")
-    for k, gaussian in enumerate(found):
+    gaussians = fit_gaussians(in_parts(*fit_features), 10, "float32")
+    for k, gaussian in enumerate(gaussians):
         np.testing.assert_allclose(gaussian.means, reference[f"maha_mean_{k}"], atol=1e-6)
-        theirs = reference[f"maha_precision_{k}"].astype(np.float64)
-        apart = np.linalg.norm(gaussian.precision.numpy() - theirs) / np.linalg.norm(theirs)
-        assert apart < 1e-3, f"layer {k}"
+        expected = reference[f"maha_precision_{k}"].astype(np.float64)
+        error = np.linalg.norm(gaussian.precision.numpy() - expected) / np.linalg.norm(expected)
+        assert error < 1e-3, f"layer {k}"
 
 
 @pytest.mark.parametrize("side", ["id", "ood"])
@@ -68,24 +68,24 @@ def test_layer_scores_after_the_input_step_are_the_authors(authors, golden_image
     directions = authors.directions(golden_images[side])
     with torch.no_grad():
         scores = authors.stepped(golden_images[side], directions, 0.001).numpy()
-    theirs = reference[f"{side}_maha_layer_scores_eta0.001"]
+    expected = reference[f"{side}_maha_layer_scores_eta0.001"]
     # The first layer's precision is nearly singular, so that this holds only in their very arithmetic.
-    np.testing.assert_allclose(scores, theirs, rtol=1e-3)
+    np.testing.assert_allclose(scores, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("side", ["id", "ood"])
 def test_algorithm_2_is_as_strong_as_the_authors(authors, golden_images, reference, side):
-    weights, bias = torch.from_numpy(-reference["maha_w"]), -float(reference["maha_b"])  # theirs are of P(out)
-    attack = ConfidenceAttack(epsilon=1, rounding="truncate", random_start=False)
-    loss = algorithm_2(authors, weights, bias)
-    attacked = attack(authors.net, golden_images[side], side, loss=loss)
+    weights, bias = torch.from_numpy(-reference["maha_w"]), -float(reference["maha_b"])  # the authors' are of P(out)
+    attack = PGD(epsilon=1, steps=10, rounding="truncate", random_start=False)
+    with frozen_eval(authors.net):
+        attacked = attack(golden_images[side], algorithm_2(authors, weights, bias, side))
     delta = ((attacked - golden_images[side]) * 255).round().to(torch.int8).numpy()
     assert (delta == reference[f"{side}_maha_eps1_delta255"]).mean() >= 0.8
     with torch.no_grad():
-        ours = bound(authors, weights, bias, 0.0, {})(attacked).numpy()
-    theirs = -(reference[f"{side}_maha_eps1_layer_scores_eta0.0"] @ reference["maha_w"] + reference["maha_b"])
-    assert np.corrcoef(ours, theirs)[0, 1] > 0.99
-    weaker = ours.mean() - theirs.mean() if side == "id" else theirs.mean() - ours.mean()
+        ours = bind(authors, weights, bias, 0.0, {})(attacked).numpy()
+    expected = -(reference[f"{side}_maha_eps1_layer_scores_eta0.0"] @ reference["maha_w"] + reference["maha_b"])
+    assert np.corrcoef(ours, expected)[0, 1] > 0.99
+    weaker = ours.mean() - expected.mean() if side == "id" else expected.mean() - ours.mean()
     assert weaker < 0.01
 
 
@@ -102,20 +102,20 @@ def random_features(count=300, size=6, classes=3):
 
 def test_means_and_precision_are_scikit_learns():
     features, labels = random_features()
-    (found,) = fit_gaussians(in_parts([features], labels, 37), 3)
+    (gaussian,) = fit_gaussians(in_parts([features], labels, 37), 3)
     means = np.stack([features[labels == label].numpy().mean(0) for label in range(3)])
-    np.testing.assert_allclose(found.means, means, rtol=1e-10)
-    theirs = EmpiricalCovariance(assume_centered=True).fit(features.numpy() - means[labels]).precision_
-    np.testing.assert_allclose(found.precision, theirs, rtol=1e-7, atol=1e-10)
-    assert found.ridge == 0
+    np.testing.assert_allclose(gaussian.means, means, rtol=1e-10)
+    expected = EmpiricalCovariance(assume_centered=True).fit(features.numpy() - means[labels]).precision_
+    np.testing.assert_allclose(gaussian.precision, expected, rtol=1e-7, atol=1e-10)
+    assert gaussian.ridge == 0
 
 
 def test_the_score_is_half_the_least_squared_distance():
     features, labels = random_features()
-    (found,) = fit_gaussians(in_parts([features], labels), 3)
-    for vector, score in zip(features[:20].numpy(), found.score(features[:20]).tolist(), strict=True):
-        apart = [vector - mean for mean in found.means.numpy()]
-        assert score == pytest.approx(-0.5 * min(a @ found.precision.numpy() @ a for a in apart), rel=1e-9)
+    (gaussian,) = fit_gaussians(in_parts([features], labels), 3)
+    for vector, score in zip(features[:20].numpy(), gaussian.score(features[:20]).tolist(), strict=True):
+        differences = [vector - mean for mean in gaussian.means.numpy()]
+        assert score == pytest.approx(-0.5 * min(a @ gaussian.precision.numpy() @ a for a in differences), rel=1e-9)
 
 
 def test_the_directions_of_all_layers_come_from_one_pass(small_net, images, monkeypatch):
@@ -136,10 +136,10 @@ def test_the_directions_of_all_layers_come_from_one_pass(small_net, images, monk
 def test_a_dead_feature_gets_a_ridge_and_the_fit_says_so():
     features, labels = random_features()
     features[:, 2] = 7.0
-    (found,) = fit_gaussians(in_parts([features], labels), 3)
-    assert found.ridge > 0
-    assert torch.isfinite(found.precision).all()
-    assert torch.linalg.eigvalsh(found.precision).min() > 0
+    (gaussian,) = fit_gaussians(in_parts([features], labels), 3)
+    assert gaussian.ridge > 0
+    assert torch.isfinite(gaussian.precision).all()
+    assert torch.linalg.eigvalsh(gaussian.precision).min() > 0
 
 
 def test_a_class_without_samples_is_told():
@@ -162,74 +162,79 @@ def test_the_regression_recovers_the_log_odds_of_two_gaussians():
 
 
 @pytest.fixture
-def learnt(small_net):
-    """A net, and data to fit on: bright inliers of ten classes, dark outliers."""
+def fit_data(small_net):
+    """A net, and images to fit on: bright inliers of ten classes, dark outliers."""
     draws = torch.Generator().manual_seed(0)
     inliers = torch.randint(100, 256, (200, 3, 32, 32), generator=draws, dtype=torch.uint8)
     outliers = torch.randint(0, 100, (120, 3, 32, 32), generator=draws, dtype=torch.uint8)
     data = FitData(
-        inliers=ImageSet(inliers, torch.arange(200) % 10), outliers=ImageSet(outliers), num_classes=10, batch_size=64
+        inliers=lambda: ImageSet(inliers, torch.arange(200) % 10),
+        outliers=lambda: ImageSet(outliers),
+        num_classes=10,
+        batch_size=64,
     )
     return small_net, data, inliers.float() / 255, outliers.float() / 255
 
 
-def test_the_fitted_detector_tells_inliers_from_outliers_and_is_attacked_by_algorithm_2(learnt):
-    net, data, inside, outside = learnt
+def test_the_fitted_detector_tells_inliers_from_outliers_and_is_attacked_by_algorithm_2(fit_data):
+    net, data, inliers, outliers = fit_data
     fitted = Mahalanobis(eta=0.001, images=100).fit(net, data)
     with torch.no_grad():
-        clean = fitted(inside), fitted(outside)
+        clean = fitted(inliers), fitted(outliers)
     assert clean[0].min() > clean[1].max(), "higher = more in-distribution"
     assert clean[0].dtype == torch.float64
-    assert fitted.crafted == "mahalanobis"
+    assert fitted.attack_key is None, "no other detector has this loss"
     plain = Mahalanobis(eta=0.0, images=100).fit(net, data)
-    attack = ConfidenceAttack(epsilon=8, steps=4)
+    attack = PGD(epsilon=8, steps=4)
     with torch.no_grad():
-        for side, images, sign in (("id", inside, 1), ("ood", outside, -1)):
-            attacked = attack(net, images, side, loss=plain.loss)
+        for side, images, sign in (("id", inliers, 1), ("ood", outliers, -1)):
+            attacked = attack(images, plain.loss(side))
             assert (sign * (plain(images) - plain(attacked))).mean() > 0
 
 
-def test_the_step_is_chosen_by_the_least_fpr_of_21(learnt):
-    net, data, _, _ = learnt
+def test_the_step_is_chosen_by_the_least_fpr_of_21(fit_data):
+    net, data, _, _ = fit_data
     fitted = Mahalanobis(images=60).fit(net, data)
-    assert fitted.settings["eta"] == 0, "already apart without a step: of equal ones the first"
+    assert fitted.settings["eta"] == 0, "separate without a step: the first of equal steps"
 
 
-def test_a_fit_is_a_function_of_the_seed(learnt):
-    net, data, inside, _ = learnt
+def test_a_fit_is_a_function_of_the_seed(fit_data):
+    net, data, inliers, _ = fit_data
     first, again = (Mahalanobis(eta=0.0, images=50).fit(net, data) for _ in range(2))
     with torch.no_grad():
-        assert torch.equal(first(inside), again(inside))
+        assert torch.equal(first(inliers), again(inliers))
 
 
-def test_what_was_learnt_is_kept_and_read_without_pickle(learnt, tmp_path):
-    net, data, inside, _ = learnt
+def test_what_was_learnt_is_kept_and_read_without_pickle(fit_data, tmp_path):
+    net, data, inliers, _ = fit_data
     fitted = Mahalanobis(eta=0.001, images=50).fit(net, data)
-    write_fitted(tmp_path, "mine", fitted)
-    again = read_fitted(tmp_path, "mine", Mahalanobis(), net)
+    write_fitted(tmp_path, "first", fitted)
+    again = read_fitted(tmp_path, "first", Mahalanobis(), net)
     assert again.settings == fitted.settings
     with torch.no_grad():
-        assert torch.equal(again(inside), fitted(inside))
-    file = tmp_path / "mine.safetensors"
+        assert torch.equal(again(inliers), fitted(inliers))
+    file = tmp_path / "first.safetensors"
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(UserError, match=f"mine in {tmp_path}"):
-        read_fitted(tmp_path, "mine", Mahalanobis(), net)
+    with pytest.raises(UserError, match=f"first in {tmp_path}"):
+        read_fitted(tmp_path, "first", Mahalanobis(), net)
 
 
 @pytest.mark.parametrize("detector", [Mahalanobis(eta=0.001, images=50), ODIN(temperature=None, eta=None, noise=30)])
-def test_a_fit_is_made_once_for_a_net(learnt, tmp_path, detector):
-    net, data, inside, _ = learnt
-    kept = KeptDetector(detector, tmp_path / "fits", "mine")
-    assert kept.learns
-    first = kept.fit(net, data)
-    assert not kept.learns
-    second = kept.fit(net)  # without data: it is not made again
+def test_a_fit_is_made_once_for_a_net(fit_data, tmp_path, detector):
+    net, data, inliers, _ = fit_data
+    cached = CachedDetector(detector, tmp_path / "fits", "first")
+    assert cached.requires_fit
+    assert (cached.requires_outliers, cached.title) == (detector.requires_outliers, detector.title)
+    first = cached.fit(net, data)
+    assert not cached.requires_fit
+    assert not cached.requires_outliers
+    second = cached.fit(net)  # without data: it is not fitted again
     with torch.no_grad():
-        assert torch.equal(second(inside), first(inside))
-    assert KeptDetector(detector, tmp_path / "fits", "mine", afresh=True).learns
-    assert KeptDetector(detector, tmp_path / "fits", "another").learns
+        assert torch.equal(second(inliers), first(inliers))
+    assert CachedDetector(detector, tmp_path / "fits", "first", refit=True).requires_fit
+    assert CachedDetector(detector, tmp_path / "fits", "another").requires_fit
 
 
 def test_without_data_it_does_not_fit(small_net):
-    with pytest.raises(ValueError, match="learns from training images"):
+    with pytest.raises(ValueError, match="requires training images and outliers"):
         Mahalanobis().fit(small_net)

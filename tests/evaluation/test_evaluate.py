@@ -1,14 +1,14 @@
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
 
-from aloe_lightning.attacks import ConfidenceAttack
+from aloe_lightning.attacks import PGD, algorithm_1, frozen_eval
 from aloe_lightning.data import ImageSet
-from aloe_lightning.detectors import MSP, ODIN, Energy, FitData, Mahalanobis
+from aloe_lightning.detectors import MSP, ODIN, Detector, Energy, FitData, Fitted, Mahalanobis
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import EvaluationSettings, evaluate
+from aloe_lightning.evaluation.records import Cell, records_of
+from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.losses import cross_entropy
 
 
@@ -23,67 +23,78 @@ DETECTORS = {"msp": MSP(), "odin": ODIN()}
 
 
 def run(net, attack=None, **settings):
-    attack = attack or ConfidenceAttack(epsilon=4, steps=3)
+    attack = attack or PGD(epsilon=4, steps=3)
     return evaluate(net, DETECTORS, image_set(13, 1, True), SETS, attack, EvaluationSettings(**settings))
 
 
-def flat(evaluation):
-    sets = {"id": evaluation.id, **evaluation.ood}
-    return {(n, d, s): v for n, e in sets.items() for d, states in e.scores.items() for s, v in states.items()}
-
-
 def test_scores_are_those_of_detector_and_attack_called_by_hand(small_net):
-    attack = ConfidenceAttack(epsilon=4, steps=3, random_start=False)
-    found = run(small_net, attack)
+    attack = PGD(epsilon=4, steps=3, random_start=False)
+    scores = run(small_net, attack).scores
     for name, images, side in (("id", image_set(13, 1), "id"), ("noise", SETS["noise"], "ood")):
         x = images.images.float() / 255
-        adversarial = attack(small_net, x, side)
+        adversarial = attack(x, algorithm_1(small_net, side))
         with torch.no_grad():
             for key, detector in DETECTORS.items():
                 score = detector.fit(small_net)
-                np.testing.assert_allclose(flat(found)[name, key, "clean"], score(x), rtol=1e-5)
-                np.testing.assert_allclose(flat(found)[name, key, "attacked"], score(adversarial), rtol=1e-5)
+                np.testing.assert_allclose(scores[key, name, "clean"], score(x), rtol=1e-5)
+                np.testing.assert_allclose(scores[key, name, "attacked"], score(adversarial), rtol=1e-5)
 
 
 def test_accuracy_is_that_of_clean_images(small_net):
-    known = image_set(13, 1, True)
+    id_set = image_set(13, 1, True)
     with torch.no_grad():
-        right = small_net(known.images.float() / 255).argmax(1) == known.labels
-    assert run(small_net).id.correct == pytest.approx(right.float().mean().item())
-    assert run(small_net).ood["noise"].correct is None
+        right = small_net(id_set.images.float() / 255).argmax(1) == id_set.labels
+    assert run(small_net).accuracy == pytest.approx(right.float().mean().item())
+    unlabelled = evaluate(small_net, {"msp": MSP()}, image_set(13, 1), {}, PGD(), EvaluationSettings())
+    assert (unlabelled.accuracy, unlabelled.robust_accuracy) == (None, None)
 
 
 def test_results_do_not_depend_on_batch_size_though_starts_are_random(small_net):
-    whole, parts = flat(run(small_net, batch_size=100)), flat(run(small_net, batch_size=4))
+    whole, parts = run(small_net, batch_size=100).scores, run(small_net, batch_size=4).scores
     for key, scores in whole.items():
         np.testing.assert_allclose(scores, parts[key], rtol=2e-3, err_msg=str(key))
 
 
-@dataclass(frozen=True, kw_only=True)
-class CountingAttack(ConfidenceAttack):
-    """Counts the images it is asked to attack."""
+class CountingAttack:
+    """Counts the images that it attacks; an attack from outside: a plain class."""
 
-    seen: list
+    epsilon = 1.0
 
-    def __call__(self, net, images, membership, start=None, loss=None):
-        self.seen.extend([membership] * len(images))
-        return super().__call__(net, images, membership, start, loss)
+    def __init__(self):
+        self.counts = []
+
+    def describe(self):
+        return "counting"
+
+    def __call__(self, images, loss, *, start=None, generator=None):
+        self.counts.append(len(images))
+        return PGD(epsilon=1, steps=1)(images, loss, start=start)
 
 
 def test_each_image_is_attacked_once_for_all_detectors_and_sets(small_net):
-    attack = CountingAttack(seen=[], steps=1)
-    run(small_net, attack, batch_size=4)
+    attack = CountingAttack()
+    run(small_net, attack, batch_size=100)
     # In-distribution images once for the detectors, once for the classifier.
-    assert (attack.seen.count("id"), attack.seen.count("ood")) == (13 + 13, 9 + 5)
+    assert attack.counts == [13, 13, 9, 5]
 
 
-def test_no_forward_pass_is_wasted(small_net):
-    """One for each step of an attack; of what it is scored on one for the logits and one for ODIN's step."""
+@pytest.mark.parametrize("names", [("msp", "odin"), ("odin", "msp")])
+def test_no_forward_pass_is_wasted(small_net, names):
+    """One for each step of an attack; of the attacked images one for the logits and one for ODIN's step."""
     passes = []
     small_net.register_forward_hook(lambda net, inputs, _: passes.append(len(inputs[0])))
-    run(small_net, ConfidenceAttack(steps=3))
+    detectors = {name: DETECTORS[name] for name in names}
+    evaluate(small_net, detectors, image_set(13, 1, True), SETS, PGD(steps=3), EvaluationSettings())
     # Clean and attacked; in-distribution images are attacked to be misclassified, too.
     assert sum(passes) == (9 + 5) * (2 + 3 + 2) + 13 * (2 + 3 + 2 + 3 + 2)
+
+
+def test_no_gradient_is_computed_that_no_detector_needs(small_net):
+    passes = []
+    small_net.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    evaluate(small_net, {"msp": MSP()}, image_set(13, 1, True), SETS, PGD(steps=3), EvaluationSettings())
+    assert passes.count(True) == 3 * 4, "the steps of the attacks"
+    assert passes.count(False) == 3 + 2 + 2, "scores under each condition"
 
 
 def test_the_net_is_left_as_it_was(small_net):
@@ -101,28 +112,26 @@ def test_a_net_that_has_diverged_is_named(small_net):
         run(small_net)
 
 
-def share(rank, world, net, path, store):
+def evaluate_a_share(rank, world_size, net, folder):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.FileStore(store, world), rank=rank, world_size=world
-    )
-    found = run(net, batch_size=4)
-    if rank == world - 1:
-        np.savez(path, **{"/".join(key): scores for key, scores in flat(found).items()}, correct=found.id.correct)
+    store = torch.distributed.FileStore(str(folder / "store"), world_size)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    evaluation = run(net, batch_size=4)
+    if rank == world_size - 1:
+        evaluation.scores.save(folder / "scores.npz")
+        (folder / "accuracy").write_text(str(evaluation.accuracy))
     torch.distributed.destroy_process_group()
 
 
 def test_three_processes_find_what_one_finds(small_net, tmp_path):
     expected = run(small_net)
-    path = tmp_path / "scores.npz"
-    torch.multiprocessing.start_processes(
-        share, (3, small_net, path, str(tmp_path / "store")), nprocs=3, start_method="fork"
-    )
-    with np.load(path) as found:
-        assert float(found["correct"]) == pytest.approx(expected.id.correct)
-        for key, scores in flat(expected).items():
-            assert found["/".join(key)].shape == scores.shape
-            np.testing.assert_allclose(found["/".join(key)], scores, rtol=2e-3)
+    torch.multiprocessing.start_processes(evaluate_a_share, (3, small_net, tmp_path), nprocs=3, start_method="fork")
+    scores = Scores.load(tmp_path / "scores.npz")
+    assert float((tmp_path / "accuracy").read_text()) == pytest.approx(expected.accuracy)
+    assert list(scores) == list(expected.scores)
+    for key, values in expected.scores.items():
+        assert scores[key].shape == values.shape
+        np.testing.assert_allclose(scores[key], values, rtol=2e-3)
 
 
 def test_parts_are_halved_until_the_memory_holds_them(small_net):
@@ -138,49 +147,92 @@ def test_parts_are_halved_until_the_memory_holds_them(small_net):
             return self.net(images)
 
     hungry = Hungry().eval()
-    found, expected = flat(run(hungry, batch_size=13)), flat(run(small_net))
-    assert {13, 7, 4, 2} <= set(hungry.sizes)  # and from then on what fits, set by set
-    for key, scores in expected.items():
-        np.testing.assert_allclose(found[key], scores, rtol=2e-3)
+    scores, expected = run(hungry, batch_size=13).scores, run(small_net).scores
+    assert {13, 7, 4, 2} <= set(hungry.sizes)  # and from then on the size that fits, set by set
+    for key, values in expected.items():
+        np.testing.assert_allclose(scores[key], values, rtol=2e-3)
 
 
 def test_the_classifier_is_attacked_on_in_distribution_images_and_every_detector_scores_them(small_net):
-    attack = ConfidenceAttack(epsilon=8, steps=3, random_start=False)
-    found = run(small_net, attack)
-    known = image_set(13, 1, True)
-    x = known.images.float() / 255
-    misled = attack(small_net, x, "id", loss=lambda images, _: cross_entropy(small_net(images), known.labels))
+    attack = PGD(epsilon=8, steps=3, random_start=False)
+    evaluation = run(small_net, attack)
+    id_set = image_set(13, 1, True)
+    adversarial = attack(id_set.images.float() / 255, lambda x: cross_entropy(small_net(x), id_set.labels))
     with torch.no_grad():
-        assert found.id.robust == pytest.approx((small_net(misled).argmax(1) == known.labels).float().mean().item())
-        np.testing.assert_allclose(flat(found)["id", "msp", "misclassified"], MSP().fit(small_net)(misled), rtol=1e-5)
-    assert ("noise", "msp", "misclassified") not in flat(found)
+        robust = (small_net(adversarial).argmax(1) == id_set.labels).float().mean().item()
+        expected = MSP().fit(small_net)(adversarial)
+    assert evaluation.robust_accuracy == pytest.approx(robust)
+    np.testing.assert_allclose(evaluation.scores["msp", "id", "misclassified"], expected, rtol=1e-5)
+    assert ("msp", "noise", "misclassified") not in evaluation.scores
     without = run(small_net, attack, classifier=False)
-    assert without.id.robust is None
-    assert ("id", "msp", "misclassified") not in flat(without)
+    assert without.robust_accuracy is None
+    assert ("msp", "id", "misclassified") not in without.scores
+
+
+FIT_DATA = FitData(inliers=lambda: image_set(90, 5, True), outliers=lambda: image_set(60, 6), num_classes=10)
 
 
 def test_detectors_with_a_loss_of_their_own_are_scored_on_images_of_their_own(small_net):
-    learnt = FitData(inliers=image_set(60, 5, True), outliers=image_set(40, 6), num_classes=10)
-    attack = ConfidenceAttack(epsilon=8, steps=3, random_start=False)
+    attack = PGD(epsilon=8, steps=3, random_start=False)
     detectors = {"msp": MSP(), "energy": Energy(), "mahalanobis": Mahalanobis(eta=0.0, images=30)}
-    found = evaluate(small_net, detectors, image_set(13, 1), SETS, attack, EvaluationSettings(), data=learnt)
+    settings = EvaluationSettings()
+    evaluation = evaluate(small_net, detectors, image_set(13, 1), SETS, attack, settings, data=FIT_DATA)
     x = SETS["noise"].images.float() / 255
-    with torch.no_grad():
-        for name, crafted in (("energy", "msp"), ("mahalanobis", "mahalanobis")):
-            attacked = attack(small_net, x, "ood", loss=found.fitted[crafted].loss)
-            expected = found.fitted[name](attacked)
-            np.testing.assert_allclose(flat(found)["noise", name, "attacked"], expected, rtol=1e-4, atol=1e-6)
+    for name, attacked_detector in (("energy", "msp"), ("mahalanobis", "mahalanobis")):
+        with frozen_eval(small_net), torch.no_grad():
+            attacked = attack(x, evaluation.fitted[attacked_detector].loss("ood"))
+            expected = evaluation.fitted[name](attacked)
+        np.testing.assert_allclose(evaluation.scores[name, "noise", "attacked"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_each_detector_with_a_loss_of_its_own_is_attacked_by_it(small_net):
-    """Whoever stands beside it: of two that call their attack the same, each has its own images."""
-    data = FitData(inliers=image_set(90, 5, True), outliers=image_set(60, 6), num_classes=10)
+    """Whatever other detectors there are: of two of one class, each has its own attacked images."""
     first, second = Mahalanobis(eta=0.0, images=20), Mahalanobis(eta=0.0, images=60)
-    attack = ConfidenceAttack(epsilon=4, steps=3)
+    attack, settings = PGD(epsilon=4, steps=3), EvaluationSettings(classifier=False)
 
     def scores(**detectors):
-        settings = EvaluationSettings(classifier=False)
-        found = evaluate(small_net, detectors, image_set(13, 1, True), SETS, attack, settings, data=data)
-        return flat(found)["id", "first", "attacked"]
+        evaluation = evaluate(small_net, detectors, image_set(13, 1), SETS, attack, settings, data=FIT_DATA)
+        return evaluation.scores["first", "id", "attacked"]
 
     np.testing.assert_array_equal(scores(first=first, second=second), scores(first=first))
+
+
+class Margin(Detector):
+    """A detector from outside: the difference of the two largest logits, attacked through itself."""
+
+    def fit(self, net, data=None):
+        def margin(logits):
+            top = logits.double().topk(2, dim=1).values
+            return top[:, 0] - top[:, 1]
+
+        def loss(membership):
+            sign = -1 if membership == "id" else 1
+            return lambda images: sign * margin(net(images))
+
+        return Fitted(net=net, score=lambda batch: margin(batch.logits), loss=loss)
+
+
+def test_an_attack_and_a_detector_from_outside_go_through_to_the_records(small_net):
+    attack, detectors = CountingAttack(), {"margin": Margin(), "msp": MSP()}
+    evaluation = evaluate(small_net, detectors, image_set(13, 1, True), SETS, attack, EvaluationSettings())
+    assert attack.counts == [13, 13, 13, 9, 9, 5, 5]
+    for dataset, sign in (("id", -1), ("noise", 1)):
+        clean, attacked = (evaluation.scores["margin", dataset, condition] for condition in ("clean", "attacked"))
+        assert (sign * (attacked - clean)).mean() > 0
+    cell = Cell(
+        dataset="d", outliers="", net="small", objective="o", objective_title="O", seed=0, train_epsilon=None,
+        eval_epsilon=attack.epsilon, regime="r", attack=attack.describe(), protocol="p",
+    )  # fmt: skip
+    records = records_of(evaluation, cell, titles={name: detector.title for name, detector in detectors.items()})
+    assert {(record.detector, record.detector_title) for record in records} == {
+        ("margin", "Margin"),
+        ("msp", "MSP"),
+        ("", ""),
+    }
+    assert {record.attack for record in records} == {"counting"}
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"max_id": -1}, {"max_ood": 0.5}, {"bf16": 3}])
+def test_settings_out_of_range_are_named(wrong):
+    with pytest.raises(UserError, match=f"EvaluationSettings: {next(iter(wrong))}: "):
+        EvaluationSettings(**wrong)

@@ -1,10 +1,13 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.evaluate import Evaluation, SetScores
-from aloe_lightning.evaluation.records import Cell, read_records, write_records
-from aloe_lightning.evaluation.results import SIDES, records_of, write_scores
+from aloe_lightning.evaluation.evaluate import Evaluation
+from aloe_lightning.evaluation.records import SIDES, Cell, read_records, records_of, write_records
+from aloe_lightning.evaluation.scores import ScoreKey, Scores
 from aloe_lightning.metrics import ood_metrics
 
 
@@ -12,7 +15,8 @@ from aloe_lightning.metrics import ood_metrics
 def cell():
     return Cell(
         dataset="demo", outliers="demo", net="small", objective="aloe", seed=0, train_epsilon=1, eval_epsilon=1,
-        regime="paper", attack="none", protocol="0123abcd", objective_title="ALOE",
+        regime="paper", attack="PGD, 10 steps of 1/255, random start, rounding none", protocol="0123abcd",
+        objective_title="ALOE",
     )  # fmt: skip
 
 
@@ -20,22 +24,23 @@ def cell():
 def evaluation():
     rng = np.random.default_rng(0)
 
-    def scores(mean, count):
-        return {"msp": {"clean": rng.normal(mean, 1, count), "attacked": rng.normal(0.5, 1, count)}}
-
-    return Evaluation(
-        SetScores(scores(2, 50), 0.9), {"a": SetScores(scores(0, 30), None), "b": SetScores(scores(1, 40), None)}
-    )
+    arrays = {
+        ScoreKey("msp", dataset, condition): rng.normal(mean, 1, count)
+        for dataset, clean_mean, count in (("id", 2, 50), ("a", 0, 30), ("b", 1, 40))
+        for condition, mean in (("clean", clean_mean), ("attacked", 0.5))
+    }
+    return Evaluation(scores=Scores(arrays), accuracy=0.9)
 
 
 def test_a_record_for_every_detector_set_side_and_metric(cell, evaluation):
     records = records_of(evaluation, cell)
     assert len(records) == 2 * 4 * 6 + 1
-    known, novel = evaluation.id.scores["msp"], evaluation.ood["b"].scores["msp"]
-    for side, (id_state, ood_state) in SIDES.items():
-        expected = ood_metrics(known[id_state], novel[ood_state])
-        found = {r.metric: r.value for r in records if r.ood == "b" and r.side == side}
-        assert {name: found[name] for name in expected} == expected
+    for side, (id_condition, ood_condition) in SIDES.items():
+        expected = ood_metrics(
+            evaluation.scores["msp", "id", id_condition], evaluation.scores["msp", "b", ood_condition]
+        )
+        values = {r.metric: r.value for r in records if r.ood == "b" and r.side == side}
+        assert {name: values[name] for name in expected} == expected
     assert {(r.num_id, r.num_ood) for r in records if r.ood == "a"} == {(50, 30)}
     assert [(r.value, r.ood, r.detector) for r in records if r.metric == "accuracy"] == [(0.9, "", "")]
 
@@ -66,21 +71,24 @@ def test_a_broken_line_is_named(cell, evaluation, tmp_path, line, reason):
         read_records(path)
 
 
-def test_raw_scores_are_kept_to_the_last_bit(evaluation, tmp_path):
-    write_scores(tmp_path / "scores.npz", evaluation)
-    with np.load(tmp_path / "scores.npz", allow_pickle=False) as arrays:
-        assert len(arrays.files) == 3 * 2
-        assert np.array_equal(arrays["msp/id/attacked"], evaluation.id.scores["msp"]["attacked"])
-        assert np.array_equal(arrays["msp/b/clean"], evaluation.ood["b"].scores["msp"]["clean"])
+def test_records_state_titles_and_fingerprints_of_detectors(cell, evaluation):
+    record = records_of(evaluation, cell, {"msp": "0123"}, {"msp": "MSP"})[0]
+    assert (record.detector, record.detector_title, record.detector_settings) == ("msp", "MSP", "0123")
+
+
+def test_records_are_read_without_torch():
+    code = "import sys, aloe_lightning.evaluation.records; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_table_2_is_the_share_that_the_threshold_of_95_percent_rejects(cell):
     """Against the definition, by hand: the threshold that accepts 95 of 100 clean in-distribution images."""
     clean = np.arange(100) / 100  # the threshold lies between 0.04 and 0.05
-    misled = np.array([0.0, 0.01, 0.04, 0.05, 0.06, 0.9, 0.95, 0.99])
-    scores = {"msp": {"clean": clean, "attacked": clean, "misclassified": misled}}
-    found = records_of(Evaluation(SetScores(scores, 0.9, 0.25), {}), cell)
-    values = {(r.metric, r.side, r.detector): r.value for r in found}
+    misclassified = np.array([0.0, 0.01, 0.04, 0.05, 0.06, 0.9, 0.95, 0.99])
+    conditions = {"clean": clean, "attacked": clean, "misclassified": misclassified}
+    scores = Scores({ScoreKey("msp", "id", condition): values for condition, values in conditions.items()})
+    records = records_of(Evaluation(scores=scores, accuracy=0.9, robust_accuracy=0.25), cell)
+    values = {(r.metric, r.side, r.detector): r.value for r in records}
     assert values == {
         ("one_minus_fpr95", "id", "msp"): 3 / 8,
         ("accuracy", "none", ""): 0.9,

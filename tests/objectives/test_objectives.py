@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from aloe_lightning.attacks import PGD
 from aloe_lightning.data import Batch
+from aloe_lightning.errors import UserError
 from aloe_lightning.nets import SmallNet
-from aloe_lightning.objectives import ADV, ALOE, AOE, OE, InnerMaximisation, Optim, Original
+from aloe_lightning.objectives import ADV, ALOE, AOE, OE, Objective, Optim, Original
 
 EPS = 3 / 255
 ALL = (Original, OE, ADV, AOE, ALOE)
@@ -34,8 +36,8 @@ def batch():
 
 
 def make(cls, net, **settings):
-    objective = cls(net, attack=InnerMaximisation(epsilon=3, steps=8), channels_last=False, **settings)
-    objective.logged = lambda loss, *_: loss
+    objective = cls(net, attack=PGD(epsilon=3, steps=8), channels_last=False, **settings)
+    objective.log_step = lambda *_: None
     return objective
 
 
@@ -91,16 +93,16 @@ def real_batch():
 @pytest.mark.parametrize("cls", [ADV, ALOE])
 def test_running_statistics_move_by_the_weight_update_pass_alone(cls, batchnorm):
     torch.manual_seed(0)
-    net = SmallNet(10, width=4).train()
-    objective = cls(net, attack=InnerMaximisation(epsilon=2, batchnorm=batchnorm))
-    objective.logged = lambda loss, *_: loss
+    net = SmallNet(10, width=8).train()
+    objective = cls(net, attack=PGD(epsilon=2), inner_batchnorm=batchnorm)
+    objective.log_step = lambda *_: None
     seen = []
     net.register_forward_pre_hook(
         lambda module, args: seen.append(args[0].detach().clone()) if module.bn1.training else None
     )
     objective.training_step(real_batch(), 0)
     assert net.bn1.num_batches_tracked == 1
-    fresh = SmallNet(10, width=4).train()
+    fresh = SmallNet(10, width=8).train()
     fresh.load_state_dict(net.state_dict())
     for norm in (m for m in fresh.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.reset_running_stats()
@@ -113,26 +115,57 @@ def test_running_statistics_move_by_the_weight_update_pass_alone(cls, batchnorm)
 def test_weights_get_the_gradient_of_the_outer_loss_only(batch):
     net = LinearNet()
     make(ALOE, net).training_step(batch, 0).backward()
-    found = net.weight.grad.clone()
+    gradient = net.weight.grad.clone()
     h, direction = 1e-3, torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(4))
     values = []
     for sign in (1, -1):  # Danskin: the derivative of the maximum is that of the loss at the maximiser
         moved = LinearNet()
         moved.weight.data += sign * h * direction
         values.append(by_hand("ALOE", moved, batch, 0.5))
-    assert (found * direction).sum().item() == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-2)
+    assert (gradient * direction).sum().item() == pytest.approx((values[0] - values[1]) / (2 * h), rel=1e-2)
 
 
-@pytest.mark.parametrize(("epsilon", "steps"), [(0, 1), (1, 2), (2, 3), (4, 5), (1.5, 2)])
-def test_inner_steps_are_the_papers(epsilon, steps, batch):
-    calls = []
+@pytest.mark.parametrize(
+    "wrong", [{"outlier_weight": -1}, {"inner_batchnorm": "off"}, {"joint_forward": "maybe"}, {"channels_last": 2}]
+)
+def test_arguments_out_of_range_are_named(wrong):
+    with pytest.raises(UserError, match=f"ALOE: {next(iter(wrong))}: "):
+        ALOE(LinearNet(), **wrong)
 
-    def counting(logits):
-        calls.append(len(logits))
-        return logits[:, 0]
 
-    InnerMaximisation(epsilon=epsilon)(LinearNet(), batch.inliers, counting)
-    assert len(calls) == steps
+@pytest.mark.parametrize("wrong", [{"lr": 0}, {"min_lr": -1}, {"warmup": 1}, {"momentum": 1}, {"weight_decay": -1}])
+def test_settings_of_the_optimiser_out_of_range_are_named(wrong):
+    with pytest.raises(UserError, match=f"Optim: {next(iter(wrong))}: "):
+        Optim(**wrong)
+
+
+def test_an_attack_from_outside_is_called_with_the_loss_of_the_images(batch):
+    """A plain class with the attack's interface; it returns the images and remembers their losses."""
+
+    class Watching:
+        epsilon = 2.0
+
+        def __init__(self):
+            self.losses = []
+
+        def describe(self):
+            return "watching"
+
+        def __call__(self, images, loss, *, start=None, generator=None):
+            assert not any(p.requires_grad for p in net.parameters())
+            self.losses.append(loss(images))
+            return images
+
+    net, attack = LinearNet(), Watching()
+    objective = ALOE(net, attack=attack, channels_last=False)
+    objective.log_step = lambda *_: None
+    loss = objective.training_step(batch, 0)
+    assert attack.losses[0].shape == (12,)
+    assert loss.item() == pytest.approx(attack.losses[0][:5].mean().item() + 0.5 * attack.losses[0][5:].mean().item())
+
+
+def test_an_objective_that_states_nothing_counts_as_one_that_uses_everything():
+    assert (Objective.uses_outliers, Objective.perturbs_inliers, Objective.perturbs_outliers) == (True, True, True)
 
 
 def test_cosine_is_the_papers_and_warm_up_rises_linearly():
@@ -160,8 +193,8 @@ def test_optimiser_follows_the_schedule():
 @pytest.mark.parametrize("cls", ALL)
 def test_twenty_steps_lower_the_loss(cls):
     torch.manual_seed(0)
-    objective = cls(SmallNet(10, width=4).train(), optim=Optim(lr=0.05))
-    objective.logged = lambda loss, *_: loss
+    objective = cls(SmallNet(10, width=8).train(), optim=Optim(lr=0.05))
+    objective.log_step = lambda *_: None
     sgd, _ = objective.optim.build(objective.net, 20)
     losses = []
     for _ in range(20):

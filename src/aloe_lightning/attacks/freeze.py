@@ -1,4 +1,4 @@
-"""How a net stands while an attack differentiates through it: parameters frozen, BatchNorm in a named mode."""
+"""The context in which attacks differentiate through a net: parameters frozen, BatchNorm in a named mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ BatchNormMode = Literal["train", "eval"]
 
 @contextmanager
 def frozen_eval(net: nn.Module, batchnorm: BatchNormMode = "eval") -> Iterator[nn.Module]:
-    """Freeze a net for an attack and put everything back exactly as it was.
+    """Freeze a net, and restore it exactly at the end.
 
-    Inside, no parameter asks for a gradient and every module but BatchNorm is in eval mode. No mode moves the running
-    statistics: with `train` a BatchNorm layer normalises by the statistics of the batch and forgets them.
+    Inside, no parameter requires a gradient and every module but BatchNorm is in eval mode. Neither mode updates the
+    running statistics: with `train` a BatchNorm layer normalises by the statistics of the batch and forgets them.
 
     Args:
-        net: the attacked net.
-        batchnorm: `eval` normalises by the running statistics, as the deployed net does; `train` by the batch's own.
+        net: the net to freeze.
+        batchnorm: `eval` normalises by the running statistics, as in deployment; `train` by those of the batch.
     """
     modules = [(m, m.training) for m in net.modules()]
     parameters = [(p, p.requires_grad) for p in net.parameters()]
@@ -32,9 +32,9 @@ def frozen_eval(net: nn.Module, batchnorm: BatchNormMode = "eval") -> Iterator[n
                 norm.training, norm.track_running_stats = True, False
         yield net
     finally:
-        for norm, tracking in norms:
-            norm.track_running_stats = tracking
+        for norm, tracked in norms:
+            norm.track_running_stats = tracked
         for module, training in modules:
             module.training = training
-        for parameter, wanted in parameters:
-            parameter.requires_grad_(wanted)
+        for parameter, required_grad in parameters:
+            parameter.requires_grad_(required_grad)

@@ -1,9 +1,9 @@
 """Detectors: settings with a `fit(net)` that returns images -> scores, higher = more in-distribution."""
 
-from aloe_lightning.detectors.detector import Detector, FitData, Fitted, Restorable, ScoreFn
+from aloe_lightning.detectors.cache import CachedDetector, read_fitted, write_fitted
+from aloe_lightning.detectors.detector import CacheableDetector, Detector, FitData, Fitted, ScoreFn
 from aloe_lightning.detectors.energy import Energy
 from aloe_lightning.detectors.forward_pass import ForwardPass
-from aloe_lightning.detectors.keep import KeptDetector, read_fitted, write_fitted
 from aloe_lightning.detectors.mahalanobis import Mahalanobis
 from aloe_lightning.detectors.max_logit import MaxLogit
 from aloe_lightning.detectors.msp import MSP, max_softmax
@@ -13,16 +13,16 @@ from aloe_lightning.detectors.pytorch_ood import PytorchOOD
 __all__ = [
     "MSP",
     "ODIN",
+    "CacheableDetector",
+    "CachedDetector",
     "Detector",
     "Energy",
     "FitData",
     "Fitted",
     "ForwardPass",
-    "KeptDetector",
     "Mahalanobis",
     "MaxLogit",
     "PytorchOOD",
-    "Restorable",
     "ScoreFn",
     "max_softmax",
     "read_fitted",

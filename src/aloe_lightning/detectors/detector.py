@@ -1,41 +1,47 @@
-"""What a detector is: frozen settings whose `fit` binds them to a net. Higher score = more in-distribution."""
+"""The interface of a detector: frozen settings whose `fit` binds them to a net. Higher score = more in-distribution."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import AttackLoss, confidence_loss
+from aloe_lightning.attacks import LossFn, Membership, algorithm_1, frozen_eval
 from aloe_lightning.data import ImageSource
 from aloe_lightning.detectors.forward_pass import ForwardPass
+from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.seeding import generator
 
 ScoreFn = Callable[[ForwardPass], Tensor]
 """Images (N, 3, H, W) in [0, 1] -> scores (N,), float64; higher = more in-distribution; differentiable in images."""
 
 
+def no_outliers() -> ImageSource:
+    """Raise UserError; the default of `FitData.outliers` if none are given."""
+    raise UserError("a detector requires outliers, and none are given: choose outliers=")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitData:
-    """What a detector may learn from: training data only, never a test image.
+    """The images that a detector may be fitted on: training data only, and read only when a detector asks for them.
 
     Attributes:
-        inliers: training images with labels.
-        outliers: auxiliary outliers.
-        num_classes: K.
-        seed: of the choice of images.
+        inliers: returns the training images with labels.
+        outliers: returns the auxiliary outliers.
+        num_classes: number of classes K.
+        seed: random seed of the choice of images.
         batch_size: images per forward pass.
     """
 
-    inliers: ImageSource
-    outliers: ImageSource
+    inliers: Callable[[], ImageSource]
+    outliers: Callable[[], ImageSource] = no_outliers
     num_classes: int
     seed: int = 0
     batch_size: int = 200
 
     def sample(self, source: ImageSource, count: int, purpose: str) -> Tensor:
-        """`count` images of a source drawn without replacement by the seed (all if it has fewer), float32 in [0, 1]."""
+        """Draw images without replacement by the seed: (count, 3, H, W) in [0, 1], or all if there are fewer."""
         chosen = torch.randperm(len(source), generator=generator(self.seed, purpose))[:count]
         return source.take(chosen.sort().values).float().div_(255)
 
@@ -47,63 +53,80 @@ class Fitted:
     Attributes:
         net: the net.
         score: the score function.
-        loss: what the paper's attack on this detector maximises.
-        crafted: name of that loss; detectors that share it are scored on the same attacked images.
-        steps: whether the score takes a gradient of the logits: it then goes first, for its pass gives the logits, too.
-        settings: what the fit has chosen, for the record.
-        tensors: what the fit has learnt, to be saved.
+        loss: membership of the images -> the loss that the attack on this detector maximises; the net must be frozen
+            during the attack.
+        attack_key: name of that loss if several detectors share it, so that they are scored on the same attacked
+            images; None for a loss that no other detector has.
+        needs_input_gradient: True if the score uses a gradient of the logits with respect to the images.
+        settings: settings that the fit has chosen, for the record.
+        tensors: parameters that the fit has learnt, to be saved.
     """
 
     net: nn.Module
     score: ScoreFn
-    loss: AttackLoss
-    crafted: str
-    steps: bool = False
+    loss: Callable[[Membership], LossFn]
+    attack_key: str | None = None
+    needs_input_gradient: bool = False
     settings: Mapping[str, float | str] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @classmethod
+    def attacked_through_softmax(
+        cls, net: nn.Module, score: ScoreFn, *, needs_input_gradient: bool = False, **settings: float | str
+    ) -> "Fitted":
+        """Bind a score that the paper attacks by Algorithm 1."""
+        return cls(
+            net=net,
+            score=score,
+            loss=lambda membership: algorithm_1(net, membership),
+            attack_key="softmax",
+            needs_input_gradient=needs_input_gradient,
+            settings=settings,
+        )
+
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) in [0, 1] -> scores (N,), higher = more in-distribution."""
-        return self.score(ForwardPass(self.net, images))
+        """Score images (N, 3, H, W) in [0, 1]: (N,), higher = more in-distribution. Freezes the net during the call."""
+        with frozen_eval(self.net):
+            return self.score(ForwardPass(self.net, images, needs_input_gradient=self.needs_input_gradient))
 
 
-class Detector(Protocol):
-    """A score on top of a net. Nothing can score before `fit` returned, so no detector is ever "not fitted"."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
+class Detector(ABC):
+    """A score on top of a net. Only the result of `fit` scores, so that no detector is ever "not fitted"."""
 
     @property
-    def learns(self) -> bool:
-        """Whether `fit` wants data."""
-        ...
+    def requires_fit(self) -> bool:
+        """True if `fit` reads data."""
+        return False
 
+    @property
+    def requires_outliers(self) -> bool:
+        """True if `fit` also reads outliers."""
+        return False
+
+    @property
+    def title(self) -> str:
+        """The detector's name in tables."""
+        return type(self).__name__
+
+    @abstractmethod
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Bind the detector to a net in eval mode.
 
         Raises:
-            ValueError: if it learns and has no data.
+            ValueError: if it requires data and there are none.
         """
-        ...
 
 
-@runtime_checkable
-class Restorable(Detector, Protocol):
-    """A detector whose fit can be had again without its data."""
+class CacheableDetector(Detector):
+    """A detector whose fit can be rebuilt without its data."""
 
-    def restored(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
-        """The fit again, from the `settings` and `tensors` that it has left."""
-        ...
-
-
-def of_softmax(net: nn.Module, score: ScoreFn, *, steps: bool = False, **settings: float | str) -> Fitted:
-    """A detector that reads the softmax, and is therefore attacked by Algorithm 1."""
-    loss = confidence_loss(net)
-    return Fitted(net=net, score=score, loss=loss, crafted="softmax", steps=steps, settings=settings)
+    @abstractmethod
+    def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
+        """Rebuild the fitted detector from its saved state, the `settings` and `tensors` of `Fitted`."""
 
 
-def in_batches(images: Tensor, size: int, like: nn.Module) -> Iterator[Tensor]:
-    """Batches of images on the device of a net."""
-    device = next(like.parameters()).device
+def device_batches(images: Tensor, size: int, net: nn.Module) -> Iterator[Tensor]:
+    """Yield batches of images on the device of a net."""
+    device = next(net.parameters()).device
     for batch in torch.split(images, size):
         yield batch.to(device)

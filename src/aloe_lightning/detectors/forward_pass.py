@@ -1,44 +1,50 @@
-"""What a net makes of a batch, computed when first asked for, for all detectors that read the logits of its images."""
+"""One forward pass of a net over a batch, shared by all detectors that read its logits or their input gradients."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import frozen_eval, gradient_sign
-
 
 class ForwardPass:
-    """Images and their logits.
-
-    A gradient with respect to the images takes a pass that gives the logits, too: who wants one asks first.
+    """Lazily computed logits of a batch.
 
     Args:
-        net: images -> logits (N, K); in eval mode during a pass, and left as it was.
-        images: (N, 3, H, W) in [0, 1]. If a gradient is to flow to them through the logits, it will.
+        net: images -> logits (N, K), frozen by `frozen_eval`.
+        images: (N, 3, H, W) in [0, 1]. If they require a gradient, the logits are differentiable in them.
+        needs_input_gradient: set if `gradient_sign` will be called: the graph is retained and the same pass gives the
+            logits.
     """
 
-    def __init__(self, net: nn.Module, images: Tensor) -> None:
+    def __init__(self, net: nn.Module, images: Tensor, *, needs_input_gradient: bool = False) -> None:
         self.net, self.images = net, images
-        self._flows = torch.is_grad_enabled() and images.requires_grad
-        self._logits: Tensor | None = None
+        differentiable = torch.is_grad_enabled() and images.requires_grad
+        self._logits_from_graph = needs_input_gradient and not differentiable
 
-    @property
+    @cached_property
     def logits(self) -> Tensor:
-        """(N, K)."""
-        if self._logits is None:
-            with frozen_eval(self.net):
-                self._logits = self.net(self.images)
-        return self._logits
+        """Logits (N, K)."""
+        logits: Tensor = self._graph[1].detach() if self._logits_from_graph else self.net(self.images)
+        return logits
 
-    def gradient_sign(self, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """Sign of the gradient of logits (N, K) -> (N,) with respect to the images: -1, 0 and 1 in their shape."""
+    @cached_property
+    def _graph(self) -> tuple[Tensor, Tensor]:
+        """A copy of the images and its logits, with the graph that connects them."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x = self.images.detach().clone().requires_grad_(True)
+            return x, self.net(x)
 
-        def loss(x: Tensor) -> Tensor:
-            logits: Tensor = self.net(x)
-            if self._logits is None and not self._flows:
-                self._logits = logits.detach()
-            return of(logits)
+    def gradient_sign(self, value: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the sign of the gradient of a scalar function of the logits with respect to the images.
 
-        with frozen_eval(self.net):
-            return gradient_sign(self.images, loss)
+        Args:
+            value: a scalar function of the logits of each image, (N, K) -> (N,).
+
+        Returns:
+            Values in {-1, 0, 1}, shaped like the images.
+        """
+        x, logits = self._graph
+        with torch.inference_mode(False), torch.enable_grad():
+            (gradient,) = torch.autograd.grad(value(logits).sum(), x, retain_graph=True)
+        return gradient.sign()

@@ -11,18 +11,19 @@ from torch import Tensor
 RIDGE = 1e-6  # of the mean variance, where the covariance is singular
 
 Arithmetic = Literal["float64", "float32"]
-"""Of the fit and of the score. `float32` is the authors': where a layer's covariance is nearly singular, as after the
-first convolution of a DenseNet, their precision is mostly rounding noise, with negative eigenvalues (decision 009)."""
+"""Arithmetic of the fit and of the score. `float32` is the authors': if a layer's covariance is nearly singular, as
+after the first convolution of a DenseNet, their precision is mostly rounding noise, with negative eigenvalues (decision
+009)."""
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """One Gaussian for each class.
+    """Gaussians of K classes with a shared covariance.
 
     Attributes:
         means: (K, C).
         precision: inverse of the shared covariance (C, C), of the means' type.
-        ridge: what was added to the covariance's diagonal because it was singular; 0 where it was not.
+        ridge: number added to the covariance's diagonal because it was singular; 0 if it was not.
     """
 
     means: Tensor
@@ -30,17 +31,17 @@ class Gaussians:
     ridge: float = 0.0
 
     def distances(self, features: Tensor) -> Tensor:
-        """Squared Mahalanobis distances to the classes: features (N, C) -> float64 (N, K), differentiable."""
+        """Return squared Mahalanobis distances of features (N, C) to the classes: float64 (N, K), differentiable."""
         with torch.autocast(features.device.type, enabled=False):
-            apart = features.to(self.means.dtype).unsqueeze(1) - self.means
-            return ((apart @ self.precision) * apart).sum(2).double()
+            difference = features.to(self.means.dtype).unsqueeze(1) - self.means
+            return ((difference @ self.precision) * difference).sum(2).double()
 
     def score(self, features: Tensor) -> Tensor:
-        """M(x) = max_c -1/2 (f - mu_c)' P (f - mu_c): (N, C) -> float64 (N,), higher = nearer to a class."""
+        """Return M(x) = max_c -1/2 (f - mu_c)' P (f - mu_c): (N, C) -> float64 (N,), higher = nearer to a class."""
         return -0.5 * self.distances(features).amin(1)
 
     def to(self, device: torch.device) -> "Gaussians":
-        """The same on another device."""
+        """Return the Gaussians on another device."""
         return Gaussians(self.means.to(device), self.precision.to(device), self.ridge)
 
 
@@ -58,10 +59,10 @@ class GaussianFit:
         self._sums = self._products = torch.empty(0)
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Count a batch: features (n, C), labels int64 (n,)."""
+        """Accumulate a batch: features (n, C), labels int64 (n,)."""
         values, classes = features.detach().double().cpu(), labels.cpu()
         if self._shift is None:
-            # Far from zero, sums of squares would cancel; the first batch's mean is near enough.
+            # Sums of squares of values far from zero would cancel; the mean of the first batch is near enough.
             self._shift = values.mean(0)
             self._sums = torch.zeros(self.num_classes, values.shape[1], dtype=torch.float64)
             self._products = torch.zeros(values.shape[1], values.shape[1], dtype=torch.float64)
@@ -71,7 +72,7 @@ class GaussianFit:
         self._products += values.T @ values
 
     def result(self) -> Gaussians:
-        """The Gaussians.
+        """Return the Gaussians of all batches.
 
         Raises:
             ValueError: if a class has no sample.
@@ -86,18 +87,18 @@ class GaussianFit:
 
 
 class AuthorsFit(GaussianFit):
-    """The same in the authors' arithmetic: all features at once, centred twice and multiplied in float32."""
+    """Class means and shared covariance in the authors' arithmetic: all features at once, centred twice, in float32."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Keep a batch: features (n, C), labels int64 (n,)."""
+        """Store a batch: features (n, C), labels int64 (n,)."""
         self._batches.append((features.detach().float().cpu(), labels.cpu()))
 
     def result(self) -> Gaussians:
-        """The Gaussians, in float32."""
+        """Return the Gaussians of all batches, in float32."""
         features, labels = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
         means = torch.stack([features[labels == label].mean(0) for label in range(self.num_classes)])
         centred = torch.cat([features[labels == label] - means[label] for label in range(self.num_classes)])
@@ -107,11 +108,11 @@ class AuthorsFit(GaussianFit):
 
 
 def inverse(covariance: Tensor) -> tuple[Tensor, float]:
-    """Inverse of a covariance (C, C), and the ridge that was added first because it was singular in float64, else 0."""
+    """Return the inverse of a covariance (C, C), and the ridge that made it invertible in float64 (0 if it was)."""
     values, axes = torch.linalg.eigh(covariance)
     ridge = 0.0
     if values.abs().min() <= values.abs().max() * len(values) * torch.finfo(values.dtype).eps:
-        ridge = RIDGE * float(values.clamp(min=0).mean()) or 1.0  # where no feature varies, any ridge will do
+        ridge = RIDGE * float(values.clamp(min=0).mean()) or 1.0  # if no feature varies, any ridge will do
         values = values.clamp(min=0) + ridge
     return (axes / values) @ axes.T, ridge
 
@@ -119,17 +120,17 @@ def inverse(covariance: Tensor) -> tuple[Tensor, float]:
 def fit_gaussians(
     batches: Iterable[tuple[list[Tensor], Tensor]], num_classes: int, arithmetic: Arithmetic = "float64"
 ) -> list[Gaussians]:
-    """Gaussians for each of several layers.
+    """Fit the Gaussians of several layers.
 
     Args:
-        batches: features of every layer, each (n, C_l), and labels (n,).
+        batches: features of the layers, each (n, C_l), and labels (n,).
         num_classes: K.
         arithmetic: see `Arithmetic`.
     """
-    kind = GaussianFit if arithmetic == "float64" else AuthorsFit
+    fit_class = GaussianFit if arithmetic == "float64" else AuthorsFit
     fits: list[GaussianFit] = []
     for features, labels in batches:
-        fits = fits or [kind(num_classes) for _ in features]
+        fits = fits or [fit_class(num_classes) for _ in features]
         for fit, layer in zip(fits, features, strict=True):
             fit.add(layer, labels)
     return [fit.result() for fit in fits]

@@ -1,23 +1,21 @@
 """Maximum logit (Hendrycks et al., arXiv:1911.11132)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import nn
 
-from aloe_lightning.detectors.detector import FitData, Fitted, of_softmax
+from aloe_lightning.detectors.detector import Detector, FitData, Fitted
+from aloe_lightning.signatures.checked import checked
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
-class MaxLogit:
+class MaxLogit(Detector):
     """S(x) = max_i z_i: higher = more in-distribution.
 
-    Under Algorithm 1 it is scored on images crafted against the softmax: a transfer attack.
+    Algorithm 1 attacks the softmax, which this score does not read: a transfer attack.
     """
 
-    name: str = "max_logit"
-    learns: ClassVar[bool] = False
-
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Nothing to fit: images -> the largest logit of the net."""
-        return of_softmax(net, lambda batch: batch.logits.double().amax(dim=1))
+        """Return the largest logit of the net; nothing is fitted."""
+        return Fitted.attacked_through_softmax(net, lambda batch: batch.logits.double().amax(dim=1))

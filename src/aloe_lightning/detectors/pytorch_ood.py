@@ -1,101 +1,101 @@
 """Detectors of the library pytorch-ood (https://pytorch-ood.readthedocs.io) whose score is a function of logits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import AttackLoss, Membership
-from aloe_lightning.detectors.detector import FitData, Fitted, of_softmax
+from aloe_lightning.attacks import LossFn, Membership
+from aloe_lightning.detectors.detector import Detector, FitData, Fitted
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import track
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import Text
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
-class PytorchOOD:
+class PytorchOOD(Detector):
     """S(x) = -(outlier score of the library's detector on the logits of x): higher = more in-distribution.
 
     Attributes:
-        detector: name of the class in `pytorch_ood.detector`, such as GEN, KLMatching or Entropy.
+        detector: name of a class of `pytorch_ood.detector`, such as GEN, EnergyBased, KLMatching or Entropy.
         options: its arguments besides the model.
-        attack: `score`: attacked through its own score, which tells whether it survives; `softmax`: scored on the
-            images of Algorithm 1, a transfer attack.
-        name: as records state it.
+        attack: score attacks the score itself; softmax scores the images of Algorithm 1, a transfer attack.
     """
 
-    detector: str = "GEN"
+    detector: Text = "GEN"
     options: Mapping[str, Any] = field(default_factory=dict)
     attack: Literal["score", "softmax"] = "score"
-    name: str = "pytorch_ood"
 
     @property
-    def learns(self) -> bool:
-        """Whether the library's detector wants training images."""
-        return bool(self._built().requires_fit)
+    def requires_fit(self) -> bool:
+        """True if the library's detector requires training images."""
+        return bool(self._library_detector().requires_fit)
+
+    @property
+    def title(self) -> str:
+        """The library's name of the detector."""
+        return self.detector
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Images -> negative outlier score of the net's logits in float64.
+        """Return the negative outlier score of the net's logits in float64.
 
         Raises:
-            UserError: if the library is not there, has no such detector, or its score wants more than logits.
+            UserError: if the library is not installed, has no such detector, or its score reads more than logits.
         """
-        theirs = self._built()
-        if theirs.requires_fit:
+        library_detector = self._library_detector()
+        if library_detector.requires_fit:
             if data is None:
-                raise ValueError(f"{self.detector} learns from training images")
-            theirs.fit_logits(*_training_logits(net, data, self.detector))
+                raise ValueError(f"{self.detector} requires training images")
+            library_detector.fit_logits(*_training_logits(net, data, self.detector))
 
         def score(batch: ForwardPass) -> Tensor:
-            found: Tensor = -theirs.predict_logits(batch.logits.double())
-            return found
+            outlier_score: Tensor = library_detector.predict_logits(batch.logits.double())
+            return -outlier_score
+
+        def loss(membership: Membership) -> LossFn:
+            sign = -1 if membership == "id" else 1
+            return lambda images: sign * _differentiable(score(ForwardPass(net, images)), self.detector)
 
         if self.attack == "softmax":
-            return of_softmax(net, score)
-        loss = through(lambda images: score(ForwardPass(net, images)), self.name)
-        return Fitted(net=net, score=score, loss=loss, crafted="score")
+            return Fitted.attacked_through_softmax(net, score)
+        return Fitted(net=net, score=score, loss=loss)
 
-    def _built(self) -> Any:
+    def _library_detector(self) -> Any:
         try:
             from pytorch_ood import api, detector
         except ImportError as error:
             raise UserError(
-                f"detector {self.name}: pip install 'aloe-lightning[pytorch-ood]' brings its library"
+                f"detector {self.detector} requires pytorch-ood: pip install 'aloe-lightning[pytorch-ood]'"
             ) from error
-        found = getattr(detector, self.detector, None)
-        if not isinstance(found, type) or not issubclass(found, api.LogitsDetector):
-            known = sorted(
-                k for k, v in vars(detector).items() if isinstance(v, type) and issubclass(v, api.LogitsDetector)
-            )
+        known = {k: v for k, v in vars(detector).items() if isinstance(v, type) and issubclass(v, api.LogitsDetector)}
+        if self.detector not in known:
             raise UserError(
-                f"pytorch-ood has no detector {self.detector!r} on logits alone; there are {', '.join(known)}"
+                f"pytorch-ood has no detector {self.detector!r} on logits alone; it has {', '.join(sorted(known))}"
             )
         try:
-            return found(None, **self.options)
+            return known[self.detector](None, **self.options)
         except TypeError as error:
-            raise UserError(f"detector.{self.name}.options: {error}") from error
+            raise UserError(f"options of pytorch-ood's detector {self.detector}: {error}") from error
 
 
-def through(score: Callable[[Tensor], Tensor], name: str) -> AttackLoss:
-    """The attack on a score itself: down for in-distribution images, up for OOD images."""
-
-    def loss(images: Tensor, membership: Membership) -> Tensor:
-        found = score(images)
-        if not found.requires_grad:
-            raise UserError(f"the score of {name} has no gradient to attack it by: detector.{name}.attack=softmax")
-        return -found if membership == "id" else found
-
-    return loss
+def _differentiable(score: Tensor, detector: str) -> Tensor:
+    if not score.requires_grad:
+        raise UserError(f"pytorch-ood's {detector} has no gradient for an attack on its score: set its attack=softmax")
+    return score
 
 
 @torch.no_grad()
-def _training_logits(net: nn.Module, data: FitData, label: str) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) in float64 and labels (N,) of all training images."""
-    assert data.inliers.labels is not None
+def _training_logits(net: nn.Module, data: FitData, detector: str) -> tuple[Tensor, Tensor]:
+    """Return logits (N, K) in float64 and labels (N,) of all training images."""
+    images = data.inliers()
+    assert images.labels is not None
     device = next(net.parameters()).device
-    parts = torch.split(torch.arange(len(data.inliers)), data.batch_size)
-    shown = track(parts, len(data.inliers), f"fitting {label}", step=data.batch_size)
-    logits = [net(data.inliers.take(part).to(device).float().div_(255)).double() for part in shown]
-    return torch.cat(logits), data.inliers.labels.to(device)
+    parts = torch.split(torch.arange(len(images)), data.batch_size)
+    tracked = track(parts, len(images), f"fitting {detector}", step=data.batch_size)
+    logits = [net(images.take(part).to(device).float().div_(255)).double() for part in tracked]
+    return torch.cat(logits), images.labels.to(device)

@@ -1,1 +1,1 @@
-"""Net x detectors x test sets x condition -> scores -> records."""
+"""Evaluation: net x detectors x test sets x conditions -> scores -> records."""

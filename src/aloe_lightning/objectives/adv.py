@@ -1,6 +1,6 @@
 """ADV: adversarial training on the inliers (Madry et al., arXiv:1706.06083)."""
 
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -13,11 +13,15 @@ from aloe_lightning.objectives.objective import Objective, negative_log_likeliho
 class ADV(Objective):
     """min E_(x,y) max_delta [-log F(x + delta)_y]."""
 
-    uses_outliers, perturbs_inliers, perturbs_outliers = False, True, False
+    uses_outliers: ClassVar[bool] = False
+    perturbs_inliers: ClassVar[bool] = True
+    perturbs_outliers: ClassVar[bool] = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy on perturbed inliers."""
-        attacked = (batch.inliers, negative_log_likelihood(batch.labels))
-        (x,) = self.worst_case(attacked, generator=batch.generator("attack"))
+        """Return the cross-entropy on perturbed inliers."""
+        perturbed = (batch.inliers, negative_log_likelihood(batch.labels))
+        (x,) = self.worst_case(perturbed, generator=batch.generator("attack"))
         (z,) = self.logits(x)
-        return self.logged(cross_entropy(z, batch.labels).mean(), batch, z)
+        loss = cross_entropy(z, batch.labels).mean()
+        self.log_step(loss, batch, z)
+        return loss

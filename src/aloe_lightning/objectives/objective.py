@@ -1,6 +1,7 @@
-"""What the five training objectives share: the net, the optimiser, the inner maximisation and what is logged."""
+"""The base class of training objectives: the net, the optimiser, the inner maximisation and the logged values."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -9,92 +10,114 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import frozen_eval
+from aloe_lightning.attacks import PGD, Attack, BatchNormMode, frozen_eval
 from aloe_lightning.data import Batch
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
-from aloe_lightning.objectives.inner import InnerMaximisation, LogitsLoss
 from aloe_lightning.objectives.optim import Optim
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import NonNegativeFloat
+
+LogitsLoss = Callable[[Tensor], Tensor]
+"""Logits (N, K) -> (N,)."""
 
 
 def negative_log_likelihood(labels: Tensor) -> LogitsLoss:
-    """The loss of logits (N, K) -> (N,) that labels (N,) define: -log F(x)_y."""
+    """Return the loss of logits (N, K) for labels (N,): -log F(x)_y."""
     return partial(cross_entropy, labels=labels)
 
 
+@checked
 class Objective(LightningModule):
-    """A training objective over batches of inliers and outliers; each subclass is final and states its equation.
+    """A training objective over batches of inliers and outliers; each subclass states its equation.
 
     Args:
         net: images (N, 3, H, W) in [0, 1] -> logits (N, K), normalisation inside.
         optim: optimiser and schedule.
-        attack: the inner maximisation; only ADV, AOE and ALOE call it.
-        outlier_weight: lambda; only OE, AOE and ALOE use it.
-        joint_forward: put inliers and outliers through the net in one batch; False gives each a forward pass, hence
-            BatchNorm statistics, of its own, as the paper's code does.
-        channels_last: memory layout of the net; faster, the same numbers up to rounding.
+        attack: the inner maximisation, for objectives that perturb images.
+        inner_batchnorm: statistics that BatchNorm normalises by in the inner maximisation, the running ones (eval) or
+            those of the batch (train, as in the paper's code). Neither updates the running statistics.
+        outlier_weight: lambda, for objectives with outliers.
+        joint_forward: inliers and outliers share one forward pass; false gives each its own pass, hence its own
+            BatchNorm statistics, as in the paper's code.
+        channels_last: memory layout of the net; faster, and equal up to rounding.
     """
 
-    uses_outliers: ClassVar[bool]
-    perturbs_inliers: ClassVar[bool]
-    perturbs_outliers: ClassVar[bool]
+    uses_outliers: ClassVar[bool] = True
+    perturbs_inliers: ClassVar[bool] = True
+    perturbs_outliers: ClassVar[bool] = True
 
     def __init__(
         self,
         net: nn.Module,
         *,
         optim: Optim | None = None,
-        attack: InnerMaximisation | None = None,
-        outlier_weight: float = 0.5,
+        attack: Attack | None = None,
+        inner_batchnorm: BatchNormMode = "eval",
+        outlier_weight: NonNegativeFloat = 0.5,
         joint_forward: bool = True,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last) if channels_last else net
         self.optim = optim or Optim()
-        self.attack = attack or InnerMaximisation()
+        self.attack = attack or PGD()
+        self.inner_batchnorm = inner_batchnorm
         self.outlier_weight = outlier_weight
         self.joint_forward = joint_forward
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The objective's equation on one batch."""
+        """Return the objective's value on one batch."""
 
     def worst_case(self, *parts: tuple[Tensor, LogitsLoss], generator: torch.Generator) -> list[Tensor]:
-        """For each (images, loss of their logits): the images perturbed to maximise the loss.
+        """Perturb the images of each (images, loss of their logits) so that they maximise the loss.
 
-        With joint passes all parts share each step's forward and backward pass.
+        With `joint_forward` all parts share the forward and backward pass of each step.
         """
-        if not self.joint_forward:
-            return [self.attack(self.net, images, loss, generator) for images, loss in parts]
-        sizes = [len(images) for images, _ in parts]
+        with frozen_eval(self.net, self.inner_batchnorm):
+            if not self.joint_forward:
+                return [self._maximise(images, loss, generator) for images, loss in parts]
+            sizes = [len(images) for images, _ in parts]
 
-        def loss_of_all(logits: Tensor) -> Tensor:
-            return torch.cat([loss(z) for (_, loss), z in zip(parts, torch.split(logits, sizes), strict=True)])
+            def joint_loss(logits: Tensor) -> Tensor:
+                split = zip(parts, torch.split(logits, sizes), strict=True)
+                return torch.cat([loss(part_logits) for (_, loss), part_logits in split])
 
-        worst = self.attack(self.net, torch.cat([images for images, _ in parts]), loss_of_all, generator)
-        return list(torch.split(worst, sizes))
+            joint = self._maximise(torch.cat([images for images, _ in parts]), joint_loss, generator)
+            return list(torch.split(joint, sizes))
+
+    def _maximise(self, images: Tensor, loss: LogitsLoss, generator: torch.Generator) -> Tensor:
+        return self.attack(images, lambda x: loss(self.net(x)), generator=generator)
 
     def logits(self, *parts: Tensor) -> list[Tensor]:
-        """Logits of each part, from one joint pass or from one pass each."""
+        """Return the logits of each part, from one joint forward pass or from one pass each."""
         if not self.joint_forward:
             return [self.net(images) for images in parts]
         return list(torch.split(self.net(torch.cat(parts)), [len(images) for images in parts]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """SGD and its per-step schedule over the whole of the training."""
+        """Return SGD and its per-step schedule over the whole training."""
         sgd, schedule = self.optim.build(self.net, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": sgd, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def logged(self, loss: Tensor, batch: Batch, inlier_logits: Tensor, outlier_logits: Tensor | None = None) -> Tensor:
-        """Return the loss, having logged it and its parts at the trainer's logging steps.
+    def log_step(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None = None) -> None:
+        """Log the loss and its parts at the trainer's logging steps.
 
-        What the step itself computed is logged as it was, under the statistics of the batch; the clean inliers of an
-        objective that perturbs them get a pass of their own in eval mode.
+        Logits of the step itself are under the BatchNorm statistics of the batch. If the objective perturbs inliers,
+        the clean ones are logged, too, from an extra forward pass in eval mode.
+
+        Args:
+            loss: the objective's value.
+            batch: the step's images and labels.
+            z: logits (B, K) of the inliers as trained on.
+            z_out: logits (B', K) of the outliers as trained on.
+
+        Raises:
+            UserError: if the loss is not finite.
         """
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._log_parts(loss.detach(), batch, inlier_logits.detach(), outlier_logits)
-        return loss
+            self._log_parts(loss.detach(), batch, z.detach(), z_out)
 
     @torch.no_grad()
     def _log_parts(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None) -> None:
@@ -103,7 +126,7 @@ class Objective(LightningModule):
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
         kind = "adversarial" if self.perturbs_inliers else "clean"
         values |= _inlier_values(z, batch.labels, kind)
-        if self.perturbs_inliers:  # a look at the clean inliers, at logging steps only
+        if self.perturbs_inliers:
             with frozen_eval(self.net):
                 values |= _inlier_values(self.net(batch.inliers), batch.labels, "clean")
         if z_out is not None:

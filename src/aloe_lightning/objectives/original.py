@@ -1,6 +1,6 @@
 """Original: plain training, the net under MSP, ODIN and Mahalanobis."""
 
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -13,9 +13,13 @@ from aloe_lightning.objectives.objective import Objective
 class Original(Objective):
     """min E_(x,y) [-log F(x)_y]."""
 
-    uses_outliers, perturbs_inliers, perturbs_outliers = False, False, False
+    uses_outliers: ClassVar[bool] = False
+    perturbs_inliers: ClassVar[bool] = False
+    perturbs_outliers: ClassVar[bool] = False
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy on clean inliers."""
+        """Return the cross-entropy on clean inliers."""
         (z,) = self.logits(batch.inliers)
-        return self.logged(cross_entropy(z, batch.labels).mean(), batch, z)
+        loss = cross_entropy(z, batch.labels).mean()
+        self.log_step(loss, batch, z)
+        return loss
