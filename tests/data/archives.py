@@ -1,6 +1,6 @@
 """Tiny fake archives in the real formats and with the real inner layouts: `python tests/data/archives.py DEST`.
 
-`TREES` says what each archive unpacks to, so that a test can compare without reading the archive. Deterministic.
+`TREES` makes the content of each archive, so that a test can compare without reading the archive. Deterministic.
 """
 
 import csv
@@ -157,7 +157,7 @@ def contents(folder):
 
 @cache
 def tree(archive):
-    """What an archive brings: contents by path."""
+    """Contents of an archive by path."""
     with tempfile.TemporaryDirectory() as folder:
         TREES[archive](Path(folder))
         return contents(Path(folder))

@@ -82,7 +82,7 @@ def make_pictures(folder, count=4, seed=300):
 
 
 def make_svhn(path, labels=(1, 2, 10, 5), seed=400):
-    """SVHN's .mat: X (32, 32, 3, N) uint8, y (N, 1) uint8 where 10 stands for the digit 0."""
+    """SVHN's .mat: X (32, 32, 3, N) uint8, y (N, 1) uint8 where 10 means the digit 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
     x = noise(len(labels), seed).transpose(1, 2, 3, 0)
     savemat(path, {"X": x, "y": np.array(labels, dtype=np.uint8)[:, None]})
@@ -100,5 +100,5 @@ def make_root(root):
 
 
 def overrides(root):
-    """What the command line says of a root of `make_root`: fewer pictures than the official sets have, other sums."""
-    return [f"data.root={root}", "data.verify=false"]
+    """Overrides for a root of `make_root`: fewer pictures than the official sets have, other sums."""
+    return [f"paths.data={root}", "paths.verify=false"]

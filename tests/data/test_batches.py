@@ -1,4 +1,4 @@
-"""The plan of an epoch: properties over sizes, seeds, epochs and processes."""
+"""The sampler of an epoch: properties over sizes, seeds, epochs and processes."""
 
 from collections import Counter
 from unittest.mock import patch
@@ -23,20 +23,20 @@ sizes = st.fixed_dictionaries(
 )
 
 
-def plan_of(size, epoch=0):
-    plan = EpochSampler(
+def sampler_of(size, epoch=0):
+    sampler = EpochSampler(
         size["num_inliers"], size["num_outliers"], **{key: size[key] for key in size if not key.startswith("num")}
     )
-    plan.set_epoch(epoch)
-    return plan
+    sampler.set_epoch(epoch)
+    return sampler
 
 
 def epoch_of(size, epoch=0, rank=0, world=1):
     """[(inlier indices, outlier indices)] of a process."""
     with patch("aloe_lightning.data.batches.rank_and_world_size", return_value=(rank, world)):
-        plan = plan_of(size, epoch)
-        batches = [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in plan]
-        assert len(batches) == len(plan)
+        sampler = sampler_of(size, epoch)
+        batches = [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in sampler]
+        assert len(batches) == len(sampler)
     return batches
 
 
@@ -105,10 +105,10 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone(size, epoch):
     torch.manual_seed(1)
     first = epoch_of(size, epoch)
     torch.manual_seed(2)
-    plan = plan_of(size, epoch + 1)
-    list(plan)
-    plan.set_epoch(epoch)
-    assert [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in plan] == first
+    sampler = sampler_of(size, epoch + 1)
+    list(sampler)
+    sampler.set_epoch(epoch)
+    assert [(batch.inliers.tolist(), batch.outliers.tolist()) for batch in sampler] == first
 
 
 @pytest.mark.parametrize("change", [{"seed": 8}, {"epoch": 4}])
@@ -127,7 +127,7 @@ def test_every_batch_of_every_epoch_and_process_has_a_seed_of_its_own_and_always
     def seeds():
         for seed, epoch, rank in ((seed, epoch, rank) for seed in (0, 1) for epoch in range(3) for rank in (0, 1)):
             with patch("aloe_lightning.data.batches.rank_and_world_size", return_value=(rank, 2)):
-                yield from (batch.seed for batch in plan_of(size | {"seed": seed}, epoch))
+                yield from (batch.seed for batch in sampler_of(size | {"seed": seed}, epoch))
 
     found = list(seeds())
     assert len(found) == 2 * 3 * 2 * 4
@@ -166,23 +166,23 @@ def test_the_images_of_a_plan_are_gathered_with_their_labels():
     inliers = ImageSet(pictures(0, 9), torch.arange(9) * 11)
     gather = TrainingImages(inliers, ImageSet(pictures(100, 30)))
     size = {"num_inliers": 9, "num_outliers": 30, "inlier_batch": 4, "outlier_batch": 6, "seed": 3}
-    for plan in plan_of(size):
-        batch = gather[plan]
-        assert batch.inliers[:, 0, 0, 0].tolist() == plan.inliers.tolist()
-        assert batch.labels.tolist() == [11 * index for index in plan.inliers.tolist()]
-        assert batch.seed == plan.seed
-        assert batch.outliers[:, 2, 31, 31].tolist() == [100 + index for index in plan.outliers.tolist()]
+    for indices in sampler_of(size):
+        batch = gather[indices]
+        assert batch.inliers[:, 0, 0, 0].tolist() == indices.inliers.tolist()
+        assert batch.labels.tolist() == [11 * index for index in indices.inliers.tolist()]
+        assert batch.seed == indices.seed
+        assert batch.outliers[:, 2, 31, 31].tolist() == [100 + index for index in indices.outliers.tolist()]
 
 
 def test_without_outliers_a_batch_has_none_of_the_inliers_shape():
     gather = TrainingImages(ImageSet(pictures(0, 9), torch.arange(9)), None)
-    (batch, *_) = [gather[plan] for plan in EpochSampler(9, 0, inlier_batch=4, outlier_batch=6, seed=3)]
+    (batch, *_) = [gather[indices] for indices in EpochSampler(9, 0, inlier_batch=4, outlier_batch=6, seed=3)]
     assert batch.outliers.shape == (0, 3, 32, 32)
     assert batch.outliers.dtype == torch.uint8
 
 
 def blocks_of(size, epoch=0, rank=0, world=1):
-    """The outliers of a process in an epoch that takes them in blocks, and how many it wants."""
+    """The outliers of a process in an epoch that takes them in blocks, and their number."""
     batches = epoch_of(size | {"outlier_order": "blocks"}, epoch, rank, world)
     return spread(batches)[1], len(batches) * size["outlier_batch"]
 

@@ -11,13 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from aloe_lightning.data import GTSRB, SVHN, Demo, LSUNResize, NpyImages
+from aloe_lightning.data import Demo, NpyImages
 from aloe_lightning.data import __main__ as app
 from aloe_lightning.data import contact_sheet as sheet
-from aloe_lightning.data.catalogue.sets import CARDS
-from aloe_lightning.data.download.check import check, check_own
+from aloe_lightning.data.catalogue import cards
+from aloe_lightning.data.download.check import check, check_custom
 from aloe_lightning.data.sets import demo_pictures
-from aloe_lightning.data.sets.cifar import LAYOUTS
 from aloe_lightning.errors import UserError
 from data.archives import (
     gtsrb_labels_tree,
@@ -38,7 +37,7 @@ COUNTS = {
     "svhn": {"test": 4},
     **{name: {"test": 4} for name in ("textures", "places365", "lsun_c", "lsun_r", "isun")},
 }
-FETCHED = [name for name, card in CARDS.items() if card.archives]
+FETCHED = [name for name, card in cards().items() if card.archives]
 BY_HAND = ["tiny_images", "imagenet32"]
 PREFIX = "aloe_lightning.data: error: "
 
@@ -98,8 +97,8 @@ def test_every_set_is_listed_with_role_images_size_and_state(run, sets):
     rows = table(out)
     assert code == 0
     assert str(sets) in out
-    assert list(rows) == list(CARDS)
-    for name, card in CARDS.items():
+    assert list(rows) == list(cards())
+    for name, card in cards().items():
         size = bytes_below(*(sets / path for path in card.layouts[0])) / 1000
         assert rows[name][1] == ", ".join(card.roles)
         assert rows[name][2] == " + ".join(f"{count:,} {split}" for split, count in card.images.items())
@@ -110,8 +109,8 @@ def test_every_set_is_listed_with_role_images_size_and_state(run, sets):
 def test_sets_that_are_not_there_are_listed_with_how_they_come(run, tmp_path):
     rows = table(run("list", "--root", tmp_path / "nowhere")[1])
     assert {name: row[3:] for name, row in rows.items()} == {
-        **{name: ["–", "not there: `prepare` fetches it"] for name in FETCHED},
-        **{name: ["–", "not there: to be placed by hand, see `show`"] for name in BY_HAND},
+        **{name: ["–", "not there: `prepare` downloads it"] for name in FETCHED},
+        **{name: ["–", "not there: to be obtained manually, see `show`"] for name in BY_HAND},
     }
 
 
@@ -130,7 +129,7 @@ def test_incomplete_sets_are_listed_with_what_is_missing(run, tmp_path):
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (170_498_071, "170.5 MB"), (243_615_796_224, "243.6 GB")],
 )
 def test_sizes_are_told_in_the_unit_that_suits_them(size, told):
-    assert app.human(size) == told
+    assert app.readable_size(size) == told
 
 
 def test_the_root_is_the_environments_unless_given(run, tmp_path, monkeypatch):
@@ -176,14 +175,14 @@ def test_the_command_exits_with_its_code():
 # --- show ---
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", cards())
 def test_the_page_of_a_set_is_shown(run, name):
     code, out, error = run("show", name)
     assert (code, error) == (0, "")
     assert out.startswith(f"{name}: ")
     found = re.findall(r"^(\w+): ", out, re.MULTILINE)
     assert found[1:7] == ["Images", "Classes", "Split", "Source", "Terms", "Citation"]
-    assert ("By hand: " in out) == (name in BY_HAND)
+    assert ("To obtain it manually: " in out) == (name in BY_HAND)
     assert "Attributes:" not in out
 
 
@@ -200,7 +199,7 @@ def test_several_pages_are_shown_in_the_order_asked_also_by_the_folders_names(ru
 def test_an_unknown_name_is_told_with_the_nearest(run, command, name, near):
     told = mistake(run(command, name))
     hint = f", did you mean {near!r}?" if near else "."
-    assert told == f"no data set called {name!r}{hint} Known: {', '.join(CARDS)}; or a path to images of your own"
+    assert told == f"no data set called {name!r}{hint} Known: {', '.join(cards())}; or a path to custom images"
 
 
 @pytest.mark.parametrize("words", [[], ["lits"], ["show"], ["check", "--strickt", "svhn"], ["sample", "a", "b"]])
@@ -216,12 +215,12 @@ def test_words_that_are_no_command_exit_with_2(words):
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_set_that_has_to_be_placed_by_hand_is_told_how(run, tmp_path, name):
     told = mistake(run("prepare", name, "--root", tmp_path))
-    assert told == f"{CARDS[name].title} cannot be fetched: {CARDS[name].by_hand}"
+    assert told == f"{cards()[name].title} cannot be downloaded: {cards()[name].manual_instructions}"
 
 
 def test_what_is_there_is_left_alone(run, sets):
-    code, out, _ = run("prepare", *CARDS, "--root", sets)
-    there = [f"{card.title} was there already, in {sets}" for card in CARDS.values()]
+    code, out, _ = run("prepare", *cards(), "--root", sets)
+    there = [f"{card.title} was there already, in {sets}" for card in cards().values()]
     assert (code, out.splitlines()) == (0, [*there, "12 of 12 sets are there"])
 
 
@@ -231,7 +230,7 @@ def test_one_set_needs_no_sum(run, sets):
 
 def test_all_means_all_that_can_be_fetched(run, sets):
     code, out, _ = run("prepare", "all", "--root", sets)
-    there = [f"{CARDS[name].title} was there already, in {sets}" for name in FETCHED]
+    there = [f"{cards()[name].title} was there already, in {sets}" for name in FETCHED]
     assert (code, out.splitlines()) == (0, [*there, "10 of 10 sets are there"])
 
 
@@ -243,7 +242,7 @@ def test_a_failure_does_not_keep_the_other_sets_from_coming(run, tmp_path, monke
 
     monkeypatch.setattr(app, "prepare", prepare)
     code, out, error = run("prepare", "all", "--root", tmp_path)
-    comes = [f"{CARDS[name].title} comes to {tmp_path}" for name in FETCHED if name not in ("gtsrb", "isun")]
+    comes = [f"{cards()[name].title} comes to {tmp_path}" for name in FETCHED if name not in ("gtsrb", "isun")]
     assert (code, out.splitlines()) == (2, [*comes, "8 of 10 sets are there"])
     assert error.splitlines() == [f"{PREFIX}GTSRB fails", f"{PREFIX}iSUN fails"]
 
@@ -266,10 +265,10 @@ def test_a_part_of_any_set_is_usable_and_what_it_lacks_is_noted(sets, name):
     assert re.search(r"MD5 [0-9a-f]{32}, expected [0-9a-f]{32}|: \d+ .*where the official set has ", verdict.note)
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", cards())
 def test_a_set_that_is_not_there_is_missing_and_the_remedy_is_noted(tmp_path, name):
     verdict = check(name, tmp_path)
-    assert (verdict.state, verdict.counts, verdict.note) == ("missing", {}, CARDS[name].remedy(tmp_path))
+    assert (verdict.state, verdict.counts, verdict.note) == ("missing", {}, cards()[name].remedy(tmp_path))
 
 
 def damage(root, name):
@@ -280,13 +279,13 @@ def damage(root, name):
         file = root / {"cifar10": "cifar-10-batches-py/test_batch", "svhn": "svhn/test_32x32.mat"}[name]
         file.write_bytes(file.read_bytes()[:500])
     else:
-        (root / CARDS[name].layouts[0][0] / "x.png").write_bytes(b"no picture")
+        (root / cards()[name].layouts[0][0] / "x.png").write_bytes(b"no picture")
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("gtsrb", "GT-final_test.csv: wants the columns Filename and ClassId"),
+        ("gtsrb", "GT-final_test.csv: it must have the columns Filename and ClassId"),
         ("cifar10", "test_batch: truncated or not a CIFAR batch"),
         ("svhn", "truncated or not SVHN's .mat"),
         ("isun", "cannot read the image"),
@@ -309,22 +308,17 @@ def test_half_a_set_is_broken(tmp_path):
     assert "gtsrb/GTSRB/Final_Test/Images, gtsrb/GT-final_test.csv missing" in verdict.note
 
 
-def with_sums(card, file, count):
-    """The card of a set whose published file is this one."""
-    (archive,) = card.archives
-    archives = (replace(archive, md5=hashlib.md5(file.read_bytes()).hexdigest()),)
-    return replace(card, archives=archives, images={"test": count})
-
-
 def make_official(root, monkeypatch):
-    """Let the fakes be what was published."""
-    monkeypatch.setattr(SVHN, "card", with_sums(SVHN.card, root / "svhn" / "test_32x32.mat", 4))
-    monkeypatch.setattr(LSUNResize, "card", replace(LSUNResize.card, images={"test": 4}))
-    monkeypatch.setattr(GTSRB, "card", replace(GTSRB.card, images={"train": 172, "test": 12}))
-    for part in (LAYOUTS[10].train, LAYOUTS[10].test):
-        for name in part:
-            content = (root / "cifar-10-batches-py" / name).read_bytes()
-            monkeypatch.setitem(part, name, hashlib.md5(content).hexdigest())
+    """Let the fakes be the published files."""
+    images = {"svhn": {"test": 4}, "lsun_r": {"test": 4}, "gtsrb": {"train": 172, "test": 12}}
+    for name in ("svhn", "lsun_r", "gtsrb", "cifar10"):
+        card = cards()[name]
+        sums = {split: {path: md5_of(root / path) for path in files} for split, files in card.sums.items()}
+        monkeypatch.setitem(cards(), name, replace(card, sums=sums, images=images.get(name, card.images)))
+
+
+def md5_of(file):
+    return hashlib.md5(file.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("name", ["svhn", "lsun_r", "gtsrb", "cifar10"])
@@ -347,7 +341,7 @@ def make_own(folder):
 @pytest.mark.parametrize(("name", "count"), [("mine.npy", 20), ("mine", 5), ("mine.npz", 7)])
 def test_images_of_ones_own_are_counted(tmp_path, name, count):
     make_own(tmp_path)
-    verdict = check_own(tmp_path / name)
+    verdict = check_custom(tmp_path / name)
     assert (verdict.state, verdict.counts, verdict.note) == ("usable", {"images": count}, "")
 
 
@@ -451,7 +445,7 @@ def test_of_many_images_a_choice_by_the_seed_is_shown_in_the_order_of_the_set(ru
 
     def drawn(seed):
         source = NpyImages(path=str(tmp_path / "o.npy")).load()
-        return shown(np.asarray(sheet.contact_sheet(sheet.rows_of(source, seed))))
+        return shown(np.asarray(sheet.contact_sheet(sheet.sample_rows(source, seed))))
 
     run("sample", tmp_path / "o.npy", "--seed", 1, "--output", tmp_path / "a.png")
     places = shown(read(tmp_path / "a.png"))
@@ -491,8 +485,8 @@ def test_augmented_signs_stand_beside_their_originals_in_two_columns_of_classes(
 
 
 def test_augmentation_makes_eleven_versions_that_differ(run, tmp_path):
-    source = Demo(name="demo", num_classes=10, mean=[0.5] * 3, std=[0.5] * 3, num_train=40, num_test=1).train_set()
-    rows, again, other = (sheet.rows_of_warped(source, seed) for seed in (3, 3, 4))
+    source = Demo(num_train=40).train_set()
+    rows, again, other = (sheet.augmented_rows(source, seed) for seed in (3, 3, 4))
     for row, same in zip(rows, again, strict=True):
         assert row.images.equal(same.images)
         assert len(row.images.flatten(1).unique(dim=0)) == 12

@@ -22,7 +22,6 @@ class Inliers:
     num_train: int = 10
     augment: bool = False
     augment_outliers: bool = False
-    name: str = "tiny"
     split: str = "test"
     num_classes: int = 10
     read: list = field(default_factory=list)
@@ -38,8 +37,8 @@ class Inliers:
     def excluded_from_training(self):
         return {"validation": ImageSet(images(3, 9))}
 
-    def augmented(self, images, labels, draws):
-        return random_crop_flip(images, generator=draws) if self.augment else images
+    def augmented(self, images, labels, generator):
+        return random_crop_flip(images, generator=generator) if self.augment else images
 
 
 @dataclass
@@ -53,8 +52,9 @@ class Others:
         return ImageSet(images(self.count, self.seed))
 
 
-def data_of(inliers=None, outliers=None, ood=None, seed=5):
-    return RobustOODData(inliers or Inliers(), outliers, ood or {}, batch=BatchSizes(inliers=4, outliers=6), seed=seed)
+def data_of(inliers=None, outliers=None, ood=None, seed=5, name="tiny"):
+    inliers = inliers or Inliers()
+    return RobustOODData(inliers, outliers, ood or {}, name=name, batch=BatchSizes(inliers=4, outliers=6), seed=seed)
 
 
 def test_nothing_is_read_before_it_is_asked_for_and_training_data_only_once():
@@ -183,19 +183,19 @@ def test_outliers_are_searched_for_all_that_must_not_be_trained_on():
         outliers_with = type("Both", (), {"load": lambda self, both=both: both})()
         data = data_of(outliers=outliers_with)
         data.setup("fit")
-        assert data.duplicates.found_in == {
+        assert data.duplicates.count_by_set == {
             f"tiny ({name})": len(other.load()) if name == place else 0 for name in ("training", "test", "validation")
         }
 
 
 def test_digests_are_of_the_pixels_and_of_nothing_else():
-    def digests(inliers=None, outliers=None, ood=None):
-        data = data_of(inliers, outliers or Others(), {"far": ood or Others(seed=4)})
+    def digests(inliers=None, outliers=None, ood=None, name="tiny"):
+        data = data_of(inliers, outliers or Others(), {"far": ood or Others(seed=4)}, name=name)
         data.setup("fit")
         return data.digests(data.trained_on())
 
     pixels, outlier_pixels = digests()
-    assert digests(Inliers(name="other")) == (pixels, outlier_pixels)
+    assert digests(name="other") == (pixels, outlier_pixels)
     assert digests(outliers=Others(seed=5))[0] == pixels
     assert digests(outliers=Others(seed=5))[1] != outlier_pixels
     assert digests(ood=Others(seed=5)) != (pixels, outlier_pixels)

@@ -1,6 +1,6 @@
-"""Data: in-distribution sets, auxiliary outliers, OOD test sets, and the batches made of them.
+"""Data: in-distribution sets, auxiliary outliers, OOD test sets, and batches of them.
 
-Names are imported when they are asked for: `python -m aloe_lightning.data list` should not wait for torch.
+Names are imported when they are used: `python -m aloe_lightning.data list` should not wait for torch.
 """
 
 from importlib import import_module
@@ -11,35 +11,38 @@ if TYPE_CHECKING:
     from aloe_lightning.data.datamodule import BatchSizes, InDistribution, RobustOODData, UnlabelledDataset
     from aloe_lightning.data.images.files import ImageFolder, NpyImages
     from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImages
-    from aloe_lightning.data.sets.cifar import CIFAR
+    from aloe_lightning.data.sets.cifar import CIFAR10, CIFAR100, CIFAR10Test, CIFAR100Test
     from aloe_lightning.data.sets.custom import CustomDataset, LabelledArrays, LabelledFolder
     from aloe_lightning.data.sets.demo import Demo, DemoOOD, DemoOutliers
     from aloe_lightning.data.sets.gtsrb import GTSRB
-    from aloe_lightning.data.sets.ood import CIFAROOD, ISUN, SVHN, LSUNCrop, LSUNResize, Places365, Textures
+    from aloe_lightning.data.sets.named import PictureSet
     from aloe_lightning.data.sets.outliers import ImageNet32, RandomImages300K, TinyImages
+    from aloe_lightning.data.sets.svhn import SVHN
 
-_HOME = {
+_NAMES = {
     "batches": ("Batch",),
     "datamodule": ("BatchSizes", "InDistribution", "RobustOODData", "UnlabelledDataset"),
     "images.files": ("ImageFolder", "NpyImages"),
     "images.source": ("ImageSet", "ImageSource", "MappedImages"),
-    "sets.cifar": ("CIFAR",),
+    "sets.cifar": ("CIFAR10", "CIFAR100", "CIFAR10Test", "CIFAR100Test"),
     "sets.custom": ("CustomDataset", "LabelledArrays", "LabelledFolder"),
     "sets.demo": ("Demo", "DemoOOD", "DemoOutliers"),
     "sets.gtsrb": ("GTSRB",),
-    "sets.ood": ("CIFAROOD", "ISUN", "SVHN", "LSUNCrop", "LSUNResize", "Places365", "Textures"),
+    "sets.named": ("PictureSet",),
     "sets.outliers": ("ImageNet32", "RandomImages300K", "TinyImages"),
+    "sets.svhn": ("SVHN",),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
-    "CIFAR",
-    "CIFAROOD",
+    "CIFAR10",
+    "CIFAR100",
     "GTSRB",
-    "ISUN",
     "SVHN",
     "Batch",
     "BatchSizes",
+    "CIFAR10Test",
+    "CIFAR100Test",
     "CustomDataset",
     "Demo",
     "DemoOOD",
@@ -49,16 +52,13 @@ __all__ = [
     "ImageSet",
     "ImageSource",
     "InDistribution",
-    "LSUNCrop",
-    "LSUNResize",
     "LabelledArrays",
     "LabelledFolder",
     "MappedImages",
     "NpyImages",
-    "Places365",
+    "PictureSet",
     "RandomImages300K",
     "RobustOODData",
-    "Textures",
     "TinyImages",
     "UnlabelledDataset",
 ]

@@ -1,8 +1,9 @@
-"""`python -m aloe_lightning.data`: what sets there are, and to fetch, check and look at them."""
+"""`python -m aloe_lightning.data`: list, describe, download, check and show data sets."""
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich import box
@@ -10,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aloe_lightning.data.catalogue.card import Card, stands
-from aloe_lightning.data.catalogue.sets import CARDS, card_of
+from aloe_lightning.data.catalogue import card_of, cards
+from aloe_lightning.data.catalogue.card import DatasetCard, exists
 from aloe_lightning.data.download.fetch import prepare
 from aloe_lightning.errors import UserError
 
@@ -23,12 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0 if all is well, 1 if a set that was checked is missing or broken, 2 for a mistake of the user's.
+        0 on success, 1 if a checked set is missing or broken, 2 for a mistake in the command or its data.
     """
-    words = parser().parse_args(arguments)
-    root = Path(words.root).expanduser().absolute()
+    options = parser().parse_args(arguments)
+    root = Path(options.root).expanduser().absolute()
     try:
-        return int(words.run(words, root))
+        return int(options.run(options, root))
     except UserError as error:
         print(f"aloe_lightning.data: error: {error}", file=sys.stderr)
         return 2
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and what they take."""
+    """Return the parser of the command line."""
     root = argparse.ArgumentParser(add_help=False)
     root.add_argument(
         "--root",
@@ -46,92 +47,88 @@ def parser() -> argparse.ArgumentParser:
         help="the folder that holds all data sets (default: $ALOE_DATA, else data/)",
     )
     commands = argparse.ArgumentParser(prog="python -m aloe_lightning.data", description=__doc__)
-    add = commands.add_subparsers(required=True, metavar="COMMAND").add_parser
-    one = add("list", parents=[root], help="all named sets: role, images, size on disk, state")
-    one.set_defaults(run=run_list)
-    one = add("show", parents=[root], help="what there is to know about sets: classes, split, source, terms, citation")
-    one.add_argument("names", nargs="+", metavar="NAME")
-    one.set_defaults(run=run_show)
-    one = add("prepare", parents=[root], help="fetch, verify and unpack sets; what is there is left alone")
-    one.add_argument("names", nargs="+", metavar="NAME", help="a name of `list`, or `all` that can be fetched")
-    one.set_defaults(run=run_prepare)
-    one = add("check", parents=[root], help="read sets whole and hold them to the published sums and counts")
-    one.add_argument("names", nargs="+", metavar="NAME", help="a name of `list`, or a path to images of your own")
-    one.add_argument("--strict", action="store_true", help="fail also where a copy is not what was published")
-    one.set_defaults(run=run_check)
-    one = add("sample", parents=[root], help="write a contact sheet of a set as PNG")
-    one.add_argument("name", metavar="NAME", help="a name of `list`, `demo`, or a path to images of your own")
-    one.add_argument("--split", default=None, help="train, validation, test; the first there is by default")
-    one.add_argument(
-        "--augmented",
-        action="store_true",
-        help="a row for each class: an image, and what the augmentation of signs makes of it",
-    )
-    one.add_argument("--output", type=Path, default=None, metavar="PNG", help="default: <name>.png here")
-    one.add_argument("--seed", type=int, default=0, help="of the choice of images")
-    one.set_defaults(run=run_sample)
+    subparsers = commands.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace, Path], int], text: str) -> argparse.ArgumentParser:
+        command = subparsers.add_parser(name, parents=[root], help=text)
+        command.set_defaults(run=run)
+        return command
+
+    add("list", run_list, "list all named sets: role, images, size on disk, state")
+    show = add("show", run_show, "describe sets: classes, split, source, terms, citation")
+    show.add_argument("names", nargs="+", metavar="NAME")
+    download = add("prepare", run_prepare, "download, verify and extract sets; existing files are not changed")
+    download.add_argument("names", nargs="+", metavar="NAME", help="a name of `list`, or `all` downloadable ones")
+    check = add("check", run_check, "read sets completely and compare them with the published sums and counts")
+    check.add_argument("names", nargs="+", metavar="NAME", help="a name of `list`, or a path to custom images")
+    check.add_argument("--strict", action="store_true", help="fail also if a copy differs from the published set")
+    sample = add("sample", run_sample, "write a contact sheet of a set as PNG")
+    sample.add_argument("name", metavar="NAME", help="a name of `list`, `demo`, or a path to custom images")
+    sample.add_argument("--split", default=None, help="train, validation or test; default: the first one of the set")
+    text = "a row for each class: an image, and versions of it by the augmentation of signs"
+    sample.add_argument("--augmented", action="store_true", help=text)
+    sample.add_argument("--output", type=Path, default=None, metavar="PNG", help="default: <name>.png here")
+    sample.add_argument("--seed", type=int, default=0, help="of the choice of images")
     return commands
 
 
-def run_list(words: argparse.Namespace, root: Path) -> int:
+def run_list(options: argparse.Namespace, root: Path) -> int:
     """Print a table of all sets."""
     title = f"Data sets; root: {escape(str(root))}"
     table = Table("name", "role", "images", box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("on disk", justify="right")
     table.add_column("state", ratio=1)
-    for card in CARDS.values():
+    for card in cards().values():
         images = " + ".join(f"{count:,} {split}" for split, count in card.images.items())
-        found = [path for paths in card.layouts for path in paths if (root / path).exists()]
-        size = sum(size_of(root / path) for path in found)
-        table.add_row(card.name, ", ".join(card.roles), images, human(size) if found else "–", state_of(card, root))
+        existing = [root / path for paths in card.layouts for path in paths if (root / path).exists()]
+        size = readable_size(sum(map(size_of, existing))) if existing else "–"
+        table.add_row(card.name, ", ".join(card.roles), images, size, state_of(card, root))
     console().print(table)
     return 0
 
 
-def state_of(card: Card, root: Path) -> str:
-    """Whether a set stands under the root, in a few words."""
+def state_of(card: DatasetCard, root: Path) -> str:
+    """Describe in a few words whether a set exists under the root."""
     if card.layout(root):
         return "[green]there[/]"
-    missing = [path for path in card.layouts[0] if not stands(root / path)]
+    missing = [path for path in card.layouts[0] if not exists(root / path)]
     if len(missing) < len(card.layouts[0]):
         return f"[yellow]incomplete[/]: {', '.join(missing)} missing"
-    return "not there: `prepare` fetches it" if card.archives else "not there: to be placed by hand, see `show`"
+    return "not there: `prepare` downloads it" if card.archives else "not there: to be obtained manually, see `show`"
 
 
-def run_show(words: argparse.Namespace, root: Path) -> int:
+def run_show(options: argparse.Namespace, root: Path) -> int:
     """Print the pages of sets."""
-    cards = [card_of(name) for name in words.names]
-    from aloe_lightning.data.sets.readers import page_of
-
-    for card in cards:
-        print(f"{card.name}: {page_of(card.name)}\n{card.by_hand and f'By hand: {card.by_hand}' + chr(10)}")
+    for card in [card_of(name) for name in options.names]:
+        manual = f"To obtain it manually: {card.manual_instructions}\n" if card.manual_instructions else ""
+        print(f"{card.name}: {card.page}\n{manual}")
     return 0
 
 
-def run_prepare(words: argparse.Namespace, root: Path) -> int:
-    """Fetch sets, each in spite of the others' failures."""
-    cards = [card_of(name) for name in words.names if name != "all"]
-    if "all" in words.names:
-        cards = [card for card in CARDS.values() if card.archives]
-    failures = []
-    for card in cards:
+def run_prepare(options: argparse.Namespace, root: Path) -> int:
+    """Download sets; an error of one does not stop the others."""
+    chosen = [card_of(name) for name in options.names if name != "all"]
+    if "all" in options.names:
+        chosen = [card for card in cards().values() if card.archives]
+    failures = 0
+    for card in chosen:
         try:
             for line in prepare(card, root):
                 print(line, flush=True)
         except UserError as error:
-            failures.append(error)
+            failures += 1
             print(f"aloe_lightning.data: error: {error}", file=sys.stderr, flush=True)
-    if len(cards) > 1:
-        print(f"{len(cards) - len(failures)} of {len(cards)} sets are there")
+    if len(chosen) > 1:
+        print(f"{len(chosen) - failures} of {len(chosen)} sets are there")
     return 2 if failures else 0
 
 
-def run_check(words: argparse.Namespace, root: Path) -> int:
+def run_check(options: argparse.Namespace, root: Path) -> int:
     """Print a verdict on each set."""
-    meant = [own_path(name) or card_of(name) for name in words.names]
-    from aloe_lightning.data.download.check import check, check_own
+    subjects = [custom_path(name) or card_of(name) for name in options.names]
+    from aloe_lightning.data.download.check import check, check_custom
 
-    verdicts = [check_own(one) if isinstance(one, Path) else check(one.name, root) for one in meant]
+    verdicts = [check_custom(each) if isinstance(each, Path) else check(each.name, root) for each in subjects]
     table = Table("name", "state", "images", box=box.SIMPLE_HEAD)
     table.add_column("note", ratio=1, overflow="fold")
     for verdict in verdicts:
@@ -139,56 +136,59 @@ def run_check(words: argparse.Namespace, root: Path) -> int:
         images = " + ".join(f"{count:,} {split}" for split, count in verdict.counts.items())
         table.add_row(escape(verdict.name), f"[{colour}]{verdict.state}[/]", images or "–", escape(verdict.note))
     console().print(table)
-    good = {"official", "complete"} if words.strict else {"official", "complete", "usable"}
-    # No published sums exist for images of one's own.
-    return 0 if all(v.state in good or (v.state == "usable" and v.name not in CARDS) for v in verdicts) else 1
+    good = {"official", "complete"} if options.strict else {"official", "complete", "usable"}
+    # No published sums exist for custom images.
+    return 0 if all(v.state in good or (v.state == "usable" and v.name not in cards()) for v in verdicts) else 1
 
 
-def run_sample(words: argparse.Namespace, root: Path) -> int:
+def run_sample(options: argparse.Namespace, root: Path) -> int:
     """Write a contact sheet."""
-    path = own_path(words.name)
-    name = path.resolve().stem if path is not None else words.name if words.name == "demo" else card_of(words.name).name
-    from aloe_lightning.data.contact_sheet import contact_sheet, rows_of, rows_of_warped, write_sheet
-    from aloe_lightning.data.sets.readers import demo_parts, named_parts, own_parts
+    path, name = custom_path(options.name), options.name
+    if path is not None:
+        name = path.resolve().stem
+    elif name != "demo":
+        name = card_of(name).name
+    from aloe_lightning.data.contact_sheet import augmented_rows, contact_sheet, sample_rows, write_sheet
+    from aloe_lightning.data.sets.readers import custom_splits, demo_splits, named_splits
 
     if path is not None:
-        parts = own_parts(path)
+        splits = custom_splits(path)
     else:
-        parts = demo_parts() if name == "demo" else named_parts(name, root, verify=False)
-    split = words.split or next(iter(parts))
-    if split not in parts:
-        raise UserError(f"{name} has no split {split!r}: {', '.join(parts)}")
-    rows = (rows_of_warped if words.augmented else rows_of)(parts[split](), words.seed)
-    sheet = contact_sheet(rows, blocks=2 if words.augmented else 1)
-    output = words.output or Path(f"{name}.png")
+        splits = demo_splits() if name == "demo" else named_splits(name, root, verify=False)
+    split = options.split or next(iter(splits))
+    if split not in splits:
+        raise UserError(f"{name} has no split {split!r}: {', '.join(splits)}")
+    rows = (augmented_rows if options.augmented else sample_rows)(splits[split](), options.seed)
+    sheet = contact_sheet(rows, blocks=2 if options.augmented else 1)
+    output = options.output or Path(f"{name}.png")
     output = output / f"{name}.png" if output.is_dir() else output
     write_sheet(sheet, output)
     print(f"wrote {output} ({sheet.width} x {sheet.height})")
     return 0
 
 
-def own_path(name: str) -> Path | None:
-    """The path to images of one's own that a word means; None if it is the name of a set."""
+def custom_path(name: str) -> Path | None:
+    """Return the path to custom images that an argument means; None if it is the name of a set."""
     path = Path(name).expanduser()
-    known = name in CARDS or name == "demo"
+    known = name in cards() or name == "demo"
     return path if not known and ("/" in name or path.suffix in (".npy", ".npz") or path.exists()) else None
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files below a folder."""
+    """Return the size of a file, or of all files below a folder, in bytes."""
     return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
 
-def human(size: int) -> str:
-    """Bytes in the unit that suits them."""
-    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= bytes_each:
-            return f"{size / bytes_each:,.1f} {unit}"
+def readable_size(size: int) -> str:
+    """Return a size in bytes in a suitable unit."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
     return f"{size} B"
 
 
 def console() -> Console:
-    """Wide enough for a table where no terminal says how wide."""
+    """Return a console that is wide enough for a table even without a terminal."""
     return Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once, every sample with a draw of its own."""
+"""Augmentation of a whole batch at once, with separate random numbers for every sample."""
 
 import torch
 import torch.nn.functional as F
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def random_crop_flip(images: Tensor, padding: int = 4, generator: torch.Generator | None = None) -> Tensor:
-    """Zero-pad, crop back at a random place, mirror every second image at random: CIFAR's usual augmentation.
+    """Zero-pad, crop at a random position and flip horizontally with probability 1/2: CIFAR's usual augmentation.
 
     Args:
         images: (N, C, H, W) of any type.
         padding: pixels on each side.
-        generator: source of the draws, on the images' device; None for torch's own.
+        generator: source of the random numbers, on the images' device; None for torch's own.
 
     Returns:
         (N, C, H, W) of the same type.

@@ -1,4 +1,4 @@
-"""Training batches: which inliers go with which outliers, and nothing else."""
+"""Training batches: the choice of inliers and outliers for each step."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from aloe_lightning.runtime.seeding import generator, seed_of
 
 
 class Batch(NamedTuple):
-    """What a training step sees; uint8 from the loader, float32 in [0, 1] and augmented on the device.
+    """Input of a training step; uint8 from the loader, float32 in [0, 1] and augmented on the device.
 
     Attributes:
         inliers: (B, 3, 32, 32).
@@ -28,12 +28,12 @@ class Batch(NamedTuple):
     seed: int = 0
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A generator on the batch's device for one purpose, such as `augmentation`."""
+        """Return a generator on the batch's device for one purpose, such as `augmentation`."""
         return generator(self.seed, purpose, device=self.inliers.device)
 
 
 class BatchIndices(NamedTuple):
-    """Indices of one batch, inliers (B,) and outliers (B',), and its seed."""
+    """Indices of the inliers (B,) and outliers (B',) of one batch, and its seed."""
 
     inliers: Tensor
     outliers: Tensor
@@ -41,22 +41,22 @@ class BatchIndices(NamedTuple):
 
 
 class EpochSampler(Sampler[BatchIndices]):
-    """The batches of an epoch: one pass over the inliers, as many outliers beside them as the batch sizes say.
+    """Sampler of the batches of an epoch: one pass over the inliers, each batch with its share of outliers.
 
-    The order is a function of seed and epoch alone. No outlier comes twice in an epoch unless there are too few of
-    them, and then none comes a third time before all came twice. Several processes share an epoch evenly; what
-    does not divide by their number sits out that epoch.
+    The order is a function of seed and epoch alone. No outlier is repeated in an epoch unless there are too few, and
+    then every outlier is used k times before any is used k + 1 times. Several processes share an epoch evenly; a
+    remainder that is not divisible by their number is omitted in that epoch.
 
-    Outliers come `shuffled`, or, of a file too large for that, in `blocks`: from a random place on in the order of the
-    file, each process in a stretch of its own.
+    Outliers come `shuffled`, or, from a file too large for that, in `blocks`: in the order of the file from a random
+    position on, a separate block for each process.
 
     Args:
         num_inliers: size of the inlier set.
         num_outliers: size of the outlier set, 0 for none.
-        inlier_batch: inliers a process takes per step.
-        outlier_batch: outliers a process takes per step.
+        inlier_batch: inliers per step and process.
+        outlier_batch: outliers per step and process.
         seed: of the order.
-        outlier_order: of the outlier set.
+        outlier_order: order of the outlier set.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class EpochSampler(Sampler[BatchIndices]):
         self.num_inliers, self.num_outliers = num_inliers, num_outliers
         self.inlier_batch, self.outlier_batch = inlier_batch, outlier_batch if num_outliers else 0
         self.seed, self.outlier_order = seed, outlier_order
-        self.epoch = self.behind = 0
+        self.epoch = self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each one."""
         self.epoch = epoch
 
-    def skip_batches(self, batches: int) -> None:
-        """Leave out the batches of the next epoch that a training which goes on has behind it."""
-        self.behind = batches
+    def skip_batches(self, count: int) -> None:
+        """Skip the first batches of the next epoch when resuming."""
+        self.skipped = count
 
     def __len__(self) -> int:
         return -(-(self.num_inliers // rank_and_world_size()[1]) // self.inlier_batch)
@@ -91,35 +91,37 @@ class EpochSampler(Sampler[BatchIndices]):
         share = self.num_inliers // world
         inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
         outliers = self._outliers(len(self) * self.outlier_batch, order)
-        first, self.behind = self.behind, 0
+        first, self.skipped = self.skipped, 0
         for step in range(first, len(self)):
-            chosen = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
-            beside = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
-            beside = beside[: -(-len(chosen) * self.outlier_batch // self.inlier_batch)]
-            yield BatchIndices(chosen, beside, seed_of(self.seed, "batch", self.epoch, step, rank))
+            inlier_batch = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
+            outlier_batch = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
+            # The last batch has fewer outliers in the same proportion.
+            outlier_batch = outlier_batch[: -(-len(inlier_batch) * self.outlier_batch // self.inlier_batch)]
+            yield BatchIndices(inlier_batch, outlier_batch, seed_of(self.seed, "batch", self.epoch, step, rank))
 
-    def _outliers(self, wanted: int, order: torch.Generator) -> Tensor:
-        """Indices (wanted,) of the outliers of this process in this epoch; empty if there are none."""
+    def _outliers(self, count: int, order: torch.Generator) -> Tensor:
+        """Return the indices (count,) of this process's outliers in this epoch; empty if there are no outliers."""
         rank, world = rank_and_world_size()
         if self.num_outliers == 0:
             return torch.empty(0, dtype=torch.int64)
         if self.outlier_order == "blocks":
-            start = int(torch.randint(self.num_outliers, (), generator=order)) + rank * wanted
-            return torch.arange(start, start + wanted) % self.num_outliers
-        rounds = -(-wanted * world // self.num_outliers)
+            start = int(torch.randint(self.num_outliers, (), generator=order)) + rank * count
+            return torch.arange(start, start + count) % self.num_outliers
+        rounds = -(-count * world // self.num_outliers)
         orders = [torch.randperm(self.num_outliers, generator=order) for _ in range(rounds)]
-        return torch.cat(orders)[rank::world][:wanted] if orders else torch.empty(0, dtype=torch.int64)
+        return torch.cat(orders)[rank::world][:count] if orders else torch.empty(0, dtype=torch.int64)
 
 
 class TrainingImages(Dataset[Batch]):
-    """Gathers the images of a plan."""
+    """Dataset whose items are whole batches, gathered by their indices."""
 
     def __init__(self, inliers: ImageSource, outliers: ImageSource | None) -> None:
         self.inliers, self.outliers = inliers, outliers
 
-    def __getitem__(self, plan: BatchIndices) -> Batch:
+    def __getitem__(self, indices: BatchIndices) -> Batch:
         assert self.inliers.labels is not None
         outliers = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
         if self.outliers is not None:
-            outliers = self.outliers.take(plan.outliers)
-        return Batch(self.inliers.take(plan.inliers), self.inliers.labels[plan.inliers], outliers, plan.seed)
+            outliers = self.outliers.take(indices.outliers)
+        labels = self.inliers.labels[indices.inliers]
+        return Batch(self.inliers.take(indices.inliers), labels, outliers, indices.seed)

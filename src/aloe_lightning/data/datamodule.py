@@ -1,6 +1,6 @@
-"""The one LightningDataModule: in-distribution data, outliers and OOD test sets put together, not inherited."""
+"""The LightningDataModule: combines in-distribution data, outliers and OOD test sets of any kind."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,58 +13,83 @@ from torch.utils.data import DataLoader
 
 from aloe_lightning.data.augmentation import random_crop_flip
 from aloe_lightning.data.batches import Batch, EpochSampler, TrainingImages
-from aloe_lightning.data.images.duplicates import Duplicates, digest_of, hashes_of, without_duplicates
+from aloe_lightning.data.images.duplicates import Duplicates, digest_of, exclude_duplicates, hashes_of
 from aloe_lightning.data.images.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
-from aloe_lightning.storage.cache import fingerprint
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import PositiveInt
+from aloe_lightning.storage.cache import content_hash
 
 
 class InDistribution(Protocol):
-    """In-distribution data: what the net classifies."""
+    """In-distribution data, the classes that the net learns."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def num_classes(self) -> int:
+        """Number of classes K."""
+
     @property
-    def augment_outliers(self) -> bool: ...  # noqa: D102
+    def mean(self) -> Sequence[float]:
+        """Channel means in [0, 1], for the net's normalisation."""
+
     @property
-    def split(self) -> str: ...  # noqa: D102
-    def train_set(self) -> ImageSource: ...  # noqa: D102
-    def test_set(self) -> ImageSet: ...  # noqa: D102
-    def excluded_from_training(self) -> Mapping[str, ImageSet]: ...  # noqa: D102
-    def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor: ...  # noqa: D102
+    def std(self) -> Sequence[float]:
+        """Channel standard deviations in [0, 1]."""
+
+    @property
+    def augment_outliers(self) -> bool:
+        """True if outliers are cropped and flipped at random in training."""
+
+    @property
+    def split(self) -> str:
+        """Name of the images that the evaluation uses: test or validation."""
+
+    def train_set(self) -> ImageSource:
+        """Return the training images with labels."""
+
+    def test_set(self) -> ImageSet:
+        """Return the in-distribution images of the evaluation with labels."""
+
+    def excluded_from_training(self) -> Mapping[str, ImageSet]:
+        """Return further images, besides the test set, that no outlier may equal."""
+
+    def augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment a training batch, uint8 (B, 3, 32, 32), on its device."""
 
 
 class UnlabelledDataset(Protocol):
-    """A set without classes."""
+    """Outliers or an OOD test set."""
 
-    def load(self) -> ImageSource: ...  # noqa: D102
+    def load(self) -> ImageSource:
+        """Return the images."""
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """Images a process takes per step.
+    """Images per step and process.
 
     Attributes:
-        inliers: 64 in the paper.
-        outliers: 128 in the paper.
+        inliers: in-distribution images; 64 in the paper.
+        outliers: auxiliary outliers; 128 in the paper.
     """
 
-    inliers: int = 64
-    outliers: int = 128
+    inliers: PositiveInt = 64
+    outliers: PositiveInt = 128
 
 
 class RobustOODData(LightningDataModule):
-    """(inlier, outlier) batches for training; test sets for `evaluate`.
+    """(inlier, outlier) batches for training, and the test sets for `evaluate`.
 
     Args:
-        inliers: the in-distribution data.
-        outliers: the auxiliary outliers, if there are any. Those that are also among the inliers or in an OOD test set
-            are never trained on.
+        inliers: in-distribution data.
+        outliers: auxiliary outliers, or None. Those that are also inliers or in an OOD test set are excluded.
         ood: OOD test sets by name.
+        name: label of the in-distribution data in messages.
         batch: batch sizes.
         seed: of the order of the images.
         uses_outliers: put outliers into the training batches.
-        perceptual_distance: leave out outliers that only look like such an image, too: see `find_duplicates`.
+        perceptual_distance: also exclude outliers that look like such an image: see `find_duplicates`.
         num_workers: processes that gather batches; 0 is fastest for data in memory.
     """
 
@@ -74,6 +99,7 @@ class RobustOODData(LightningDataModule):
         outliers: UnlabelledDataset | None,
         ood: Mapping[str, UnlabelledDataset],
         *,
+        name: str = "",
         batch: BatchSizes,
         seed: int,
         uses_outliers: bool = True,
@@ -82,12 +108,13 @@ class RobustOODData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.inliers, self.outliers, self.ood = inliers, outliers, dict(ood)
+        self.name = name or "in-distribution data"
         self.batch, self.seed, self.num_workers = batch, seed, num_workers
         self.uses_outliers = uses_outliers and outliers is not None
         self.perceptual_distance = perceptual_distance
         self.duplicates: Duplicates | None = None
         self._training: TrainingImages | None = None
-        self._plan: EpochSampler | None = None
+        self._sampler: EpochSampler | None = None
 
     def setup(self, stage: str) -> None:
         """Read the training data once."""
@@ -96,10 +123,10 @@ class RobustOODData(LightningDataModule):
         self._training = TrainingImages(self.train_images, self.outlier_images if self.uses_outliers else None)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of uint8 images in the order of `EpochSampler`."""
+        """Return batches of uint8 images in the order of `EpochSampler`."""
         assert self._training is not None
         inliers, outliers = self._training.inliers, self._training.outliers
-        self._plan = EpochSampler(
+        self._sampler = EpochSampler(
             len(inliers),
             0 if outliers is None else len(outliers),
             inlier_batch=self.batch.inliers,
@@ -108,66 +135,66 @@ class RobustOODData(LightningDataModule):
             outlier_order="shuffled" if outliers is None else outliers.order,
         )
         # batch_size=None: an item of the sampler is a whole batch already. DataLoader types its sampler too narrowly.
-        sampler: Any = self._plan
+        sampler: Any = self._sampler
         return DataLoader(self._training, sampler=sampler, batch_size=None, num_workers=self.num_workers)
 
-    def skip_batches(self, batches: int) -> None:
-        """Leave out the batches of an epoch that a training which goes on has behind it."""
-        assert self._plan is not None
-        self._plan.skip_batches(batches)
+    def skip_batches(self, count: int) -> None:
+        """Skip the first batches of the next epoch when resuming."""
+        assert self._sampler is not None
+        self._sampler.skip_batches(count)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment on the device and turn uint8 into float32 in [0, 1]."""
-        draws = batch.generator("augmentation")
-        inliers = self.inliers.augmented(batch.inliers, batch.labels, draws)
+        """Augment on the device and convert uint8 to float32 in [0, 1]."""
+        generator = batch.generator("augmentation")
+        inliers = self.inliers.augmented(batch.inliers, batch.labels, generator)
         outliers = batch.outliers
         if self.inliers.augment_outliers:
-            outliers = random_crop_flip(outliers, generator=draws)
+            outliers = random_crop_flip(outliers, generator=generator)
         return batch._replace(inliers=_unit(inliers), outliers=_unit(outliers))
 
     def test_set(self, limit: int | None = None) -> ImageSet:
-        """The in-distribution test images, or `limit` of them drawn by a fixed seed."""
+        """Return the in-distribution test images, or `limit` of them drawn by a fixed seed."""
         return self._test.subset(limit)
 
     def ood_sets(self, limit: int | None = None) -> dict[str, ImageSet]:
-        """The OOD test sets by name, each whole or `limit` images of it drawn by a fixed seed."""
+        """Return the OOD test sets by name, each complete or `limit` images of it drawn by a fixed seed."""
         return {name: _in_memory(source).subset(limit) for name, source in self._ood.items()}
 
     def sizes(self) -> dict[str, Any]:
-        """How many images each part has, for the run's record."""
+        """Return the number of images of each part, for the run's record."""
         training = self._training
         return {
             "train": None if training is None else len(training.inliers),
             self.inliers.split: len(self._test),
             "outliers": None if training is None or training.outliers is None else len(training.outliers),
-            "outliers_left_out": None if self.duplicates is None else self.duplicates.found_in,
+            "outliers_left_out": None if self.duplicates is None else self.duplicates.count_by_set,
             "ood": {name: len(source) for name, source in self._ood.items()},
         }
 
     def trained_on(self) -> tuple[str, str]:
-        """Digests of the pixels of the training images and of the outliers ("" where there are none)."""
+        """Return digests of the pixels of the training images and of the outliers ("" if there are none)."""
         assert self._training is not None
         inliers, outliers = self._training.inliers, self._training.outliers
         return digest_of(inliers), "" if outliers is None else digest_of(outliers)
 
     def digests(self, trained_on: tuple[str, str] | None) -> tuple[str, str]:
-        """Of the pixels of all test sets and the training images, and of the outliers.
+        """Return digests of the pixels of all test sets and training images, and of the outliers.
 
-        What stands in one table must come from the same pixels, whatever the files are called and wherever they lie.
+        All numbers of a table must come from the same pixels, whatever names and locations the files have.
 
         Args:
-            trained_on: what `trained_on` said when the net was trained; None if that is not known.
+            trained_on: the result of `trained_on` when the net was trained; None if it is not known.
         """
         tested = [digest_of(self._test), *(f"{name} {digest_of(images)}" for name, images in self._ood.items())]
         if trained_on is None:
-            return fingerprint(tested)[:8], ""
-        return fingerprint(tested, trained_on[0])[:8], trained_on[1]
+            return content_hash(tested)[:8], ""
+        return content_hash(tested, trained_on[0])[:8], trained_on[1]
 
     def overlaps(self) -> dict[str, int]:
-        """In-distribution test images that are also elsewhere, by where: training, or an OOD test set."""
-        elsewhere = dict(self._ood) if self._training is None else {"training": self._training.inliers, **self._ood}
-        mine = hashes_of(self._test)
-        counts = {name: int(np.isin(mine, hashes_of(images)).sum()) for name, images in elsewhere.items()}
+        """Return how many in-distribution test images are also training images, or in each OOD test set."""
+        others = dict(self._ood) if self._training is None else {"training": self._training.inliers, **self._ood}
+        test_hashes = hashes_of(self._test)
+        counts = {name: int(np.isin(test_hashes, hashes_of(images)).sum()) for name, images in others.items()}
         return {name: count for name, count in counts.items() if count}
 
     @cached_property
@@ -175,19 +202,19 @@ class RobustOODData(LightningDataModule):
         """The in-distribution training images with labels, not augmented."""
         inliers = self.inliers.train_set()
         if len(inliers) == 0:
-            raise UserError(f"{self.inliers.name} has no training images")
+            raise UserError(f"{self.name} has no training images")
         return inliers
 
     @cached_property
     def outlier_images(self) -> ImageSource:
-        """The outliers, without those that are also elsewhere."""
+        """The outliers that are in no other set."""
         if self.outliers is None:
-            raise UserError("no outliers are given, and something wants to learn from them: choose outliers=")
-        apart = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.excluded_from_training()}
-        others = {**{f"{self.inliers.name} ({part})": images for part, images in apart.items()}, **self._ood}
-        outliers, self.duplicates = without_duplicates(self.outliers.load(), others, self.perceptual_distance)
+            raise UserError("outliers are required but not given: choose outliers=")
+        parts = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.excluded_from_training()}
+        others = {**{f"{self.name} ({part})": images for part, images in parts.items()}, **self._ood}
+        outliers, self.duplicates = exclude_duplicates(self.outliers.load(), others, self.perceptual_distance)
         if len(outliers) == 0:
-            raise UserError(f"no outlier is left: all are also elsewhere: {self.duplicates}")
+            raise UserError(f"no outliers remain, all are also in other sets: {self.duplicates}")
         return outliers
 
     @cached_property
@@ -200,7 +227,7 @@ class RobustOODData(LightningDataModule):
 
 
 def _unit(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1]."""
+    """Convert uint8 to float32 in [0, 1]."""
     return images.to(torch.float32).div_(255)
 
 

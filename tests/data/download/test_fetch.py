@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aloe_lightning.data.catalogue.sets import CARDS, CIFAR10, GTSRB, ISUN, LSUN_C, RANDOM_IMAGES_300K, SVHN
+from aloe_lightning.data.catalogue import cards
 from aloe_lightning.data.download import fetch
 from aloe_lightning.data.download.fetch import ChecksumError, DiskFull, DownloadError, prepare
 from aloe_lightning.data.download.unpack import BrokenArchive, UnsafeArchive
@@ -21,12 +21,13 @@ from aloe_lightning.errors import UserError
 from data.archives import contents, make_archives, replaced, tree, write_tar
 from data.server import Host, fail_writes
 
-FETCHED = [card for card in CARDS.values() if card.archives]
+FETCHED = [card for card in cards().values() if card.archives]
+CIFAR10, GTSRB, ISUN, LSUN_C, SVHN = (cards()[name] for name in ("cifar10", "gtsrb", "isun", "lsun_c", "svhn"))
 PICKED = [CIFAR10, SVHN]  # one that is unpacked and one that is not
 
 
-def names(cards):
-    return {"ids": [card.name for card in cards]}
+def names(chosen):
+    return {"ids": [card.name for card in chosen]}
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +106,11 @@ def test_every_set_comes_to_its_place_byte_by_byte(card, of, host, root):
     assert card.layout(root) == next(paths for paths in card.layouts if "test_subset" not in paths[0])
     assert files_below(root) == official(card)
     assert host.requests == dict.fromkeys(files_of(card), 1)
-    assert [line for line in done if "fetched" in line] == [f"fetched {host.url}/{file}" for file in files_of(card)]
-    assert [line for line in done if "put" in line] == [
-        f"put {root / path} in place" for archive in card.archives for path in archive.brings
+    assert [line for line in done if "downloaded" in line] == [
+        f"downloaded {host.url}/{file}" for file in files_of(card)
+    ]
+    assert [line for line in done if "wrote" in line] == [
+        f"wrote {root / path}" for archive in card.archives for path in archive.provides
     ]
 
 
@@ -134,8 +137,8 @@ def test_the_data_root_is_made(of, tmp_path):
 
 @pytest.mark.parametrize("name", ["tiny_images", "imagenet32"])
 def test_what_must_not_be_fetched_says_what_to_do_by_hand(name, tmp_path):
-    with pytest.raises(UserError, match=re.escape(CARDS[name].by_hand)):
-        prepare(CARDS[name], tmp_path / "root")
+    with pytest.raises(UserError, match=re.escape(cards()[name].manual_instructions)):
+        prepare(cards()[name], tmp_path / "root")
     assert not (tmp_path / "root").exists()
 
 
@@ -146,7 +149,7 @@ def test_what_must_not_be_fetched_says_what_to_do_by_hand(name, tmp_path):
         ("404", DownloadError, "404", 1),
         ("500", DownloadError, "500", 1),
         ("truncated", DownloadError, "more expected", 2),
-        ("reset", DownloadError, "cannot be fetched", 2),
+        ("reset", DownloadError, "cannot be downloaded", 2),
         ("hanging", DownloadError, "timed out", 2),
         ("stalled", DownloadError, "timed out", 2),
         ("altered", ChecksumError, "is not the official file", 1),
@@ -175,7 +178,7 @@ def test_a_host_that_is_gone_is_told(archives, root):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody else gets the port
         card = replaced(CIFAR10, f"http://127.0.0.1:{taken.getsockname()[1]}", archives)
-        fails(card, root, DownloadError, "cannot be fetched ([Errno 111] Connection refused)")
+        fails(card, root, DownloadError, "cannot be downloaded ([Errno 111] Connection refused)")
 
 
 @pytest.mark.parametrize("fault", ["labelled", "unsized"])
@@ -216,7 +219,7 @@ def test_what_is_in_the_way_is_told_and_kept(kind, of, host, root):
         of(LSUN_C),
         root,
         UserError,
-        f"is incomplete in {root}, and what stands there is never overwritten: move LSUN away",
+        f"is incomplete in {root}, and existing files are never overwritten: move LSUN away",
     )
     assert (root / "LSUN").is_symlink() == (kind != "folder")
     assert host.requests == {}
@@ -230,10 +233,10 @@ def test_copies_placed_by_hand_are_taken_and_kept(card, of, host, archives, root
     done = prepare(of(card), root)
     assert files_below(root) == copies | official(card)
     assert host.requests == {}
-    took = [f"took {root / file}" for file in files_of(card)]
-    if card is RANDOM_IMAGES_300K:  # a copy of it is at its final place
-        took = [f"{card.title} was there already, in {root}"]
-    assert [line for line in done if "put" not in line] == took
+    used = [f"used {root / file}" for file in files_of(card)]
+    if card.name == "random_images_300k":  # a copy of it is at its final place
+        used = [f"{card.title} was there already, in {root}"]
+    assert [line for line in done if "wrote" not in line] == used
 
 
 @pytest.mark.parametrize("card", PICKED, **names(PICKED))
@@ -277,13 +280,13 @@ def test_a_full_disk_is_told_when_a_copy_placed_by_hand_is_copied(of, archives, 
 def test_any_other_fault_of_the_disk_is_told(of, root, monkeypatch):
     with monkeypatch.context() as patch:
         fail_writes(patch, "data_batch_3", errno.EIO)
-        fails(of(CIFAR10), root, UserError, f"cannot be put into {root} ([Errno 5] on purpose); mend that and")
+        fails(of(CIFAR10), root, UserError, f"cannot be written to {root} ([Errno 5] on purpose); correct that and")
     recovers(of(CIFAR10), root)
 
 
 def test_a_root_that_is_a_file_is_told(of, tmp_path):
     (tmp_path / "root").write_text("a file")
-    with pytest.raises(UserError, match=r"^CIFAR-10 cannot be put into .*root \(.*Not a directory"):
+    with pytest.raises(UserError, match=r"^CIFAR-10 cannot be written to .*root \(.*Not a directory"):
         prepare(of(CIFAR10), tmp_path / "root")
     assert contents(tmp_path) == {"root": b"a file"}
 
@@ -324,20 +327,20 @@ def test_a_cut_archive_with_the_right_sum_is_broken(other, archives, root):
 def test_an_archive_that_lacks_the_set_is_broken(other, root, tmp_path):
     write_tar(tmp_path / "made.tar.gz", {"isun/1.jpeg": b"in another folder"})
     card = other(ISUN, (tmp_path / "made.tar.gz").read_bytes())
-    fails(card, root, BrokenArchive, "/iSUN.tar.gz does not hold iSUN;")
+    fails(card, root, BrokenArchive, "/iSUN.tar.gz does not contain iSUN;")
 
 
 def test_an_unsafe_archive_with_the_right_sum_is_refused(other, root, tmp_path):
     write_tar(tmp_path / "made.tar.gz", {"iSUN/1.jpeg": b"good", "../../../../evil": b"evil"})
     card = other(ISUN, (tmp_path / "made.tar.gz").read_bytes())
-    fails(card, root, UnsafeArchive, "iSUN.tar.gz is refused: it wants to write to '..")
+    fails(card, root, UnsafeArchive, "iSUN.tar.gz is refused: it would write to '..")
     assert not list(tmp_path.parent.rglob("evil"))
 
 
 def test_an_archive_may_not_unpack_to_more_than_its_card_says(of, root):
     card = of(ISUN)
     tight = replace(card, archives=(replace(card.archives[0], limit=100),))
-    fails(tight, root, UnsafeArchive, "it unpacks to more than the 100 bytes that this set may have")
+    fails(tight, root, UnsafeArchive, "its files exceed the 100 bytes that this set may have")
 
 
 def test_an_archive_without_a_published_sum_is_taken_as_it_is(other, archives, root):
@@ -370,12 +373,12 @@ def test_two_jobs_fetch_once(card, of, host, root, capsys, monkeypatch):
     host.gate.set()
     first.join(10)
     second.join(10)
-    assert results["first"][0] == f"fetched {host.url}/{first_file}"
+    assert results["first"][0] == f"downloaded {host.url}/{first_file}"
     assert results["second"] == [f"{card.title} was there already, in {root}"]
     assert host.requests == dict.fromkeys(files_of(card), 1)
     assert files_below(root) == official(card)
     said.append(capsys.readouterr().err)
-    assert "".join(said) == f"waiting: another job is fetching {card.title} into {root}\n"
+    assert "".join(said) == f"waiting: another job is downloading {card.title} into {root}\n"
 
 
 def test_sets_do_not_wait_for_each_other(of, host, root, monkeypatch):
@@ -429,7 +432,7 @@ def shown(monkeypatch):
     """The bars of downloads, in thousands of bytes."""
     bars = []
     monkeypatch.setattr(fetch, "MB", 1000)
-    monkeypatch.setattr(fetch, "meter", lambda *given: bars.append(Shown(*given)) or bars[-1])
+    monkeypatch.setattr(fetch, "progress_display", lambda *given: bars.append(Shown(*given)) or bars[-1])
     return bars
 
 
@@ -437,7 +440,7 @@ def test_a_download_shows_how_far_it_is(of, archives, root, shown):
     prepare(of(SVHN), root)
     size = (archives / "test_32x32.mat").stat().st_size
     (bar,) = shown
-    assert (bar.label, bar.total, bar.unit) == ("fetching test_32x32.mat", size // 1000 + 1, "MB")
+    assert (bar.label, bar.total, bar.unit) == ("downloading test_32x32.mat", size // 1000 + 1, "MB")
     assert bar.told == [*range(1, bar.total), bar.total]
     assert bar.closed == 1
 

@@ -16,9 +16,9 @@ from aloe_lightning.data.images.duplicates import (
     Duplicates,
     PerceptualIndex,
     exact_hashes,
+    exclude_duplicates,
     find_duplicates,
     perceptual_hashes,
-    without_duplicates,
 )
 from aloe_lightning.data.images.source import ExcludingSource, channels_first
 from aloe_lightning.errors import UserError
@@ -79,7 +79,7 @@ def test_equal_pixels_are_found_as_a_loop_over_all_pairs_finds_them(monkeypatch,
     def agrees(outliers, near, far):
         found = find_duplicates(flat(outliers), {"near": flat(near), "far": flat(far)})
         wanted = slow(outliers, [("near", near), ("far", far)], int.__eq__)
-        assert (found.indices.tolist(), found.found_in) == wanted
+        assert (found.indices.tolist(), found.count_by_set) == wanted
 
     agrees()
 
@@ -107,26 +107,26 @@ def test_planted_duplicates_are_found_and_one_that_is_in_two_sets_counts_in_both
     others = {"train": images(train), "test": images(test), "far": images(noise(9, 4))}
     found = find_duplicates(images(outliers), others)
     assert found.indices.tolist() == [4, 11, 17, 29]
-    assert found.found_in == {"train": 3, "test": 2, "far": 0}
-    kept, same = without_duplicates(images(outliers), others)
+    assert found.count_by_set == {"train": 3, "test": 2, "far": 0}
+    kept, same = exclude_duplicates(images(outliers), others)
     assert same.indices.tolist() == found.indices.tolist()
     rest = [index for index in range(30) if index not in (4, 11, 17, 29)]
     assert kept.take(torch.arange(len(kept))).equal(images(outliers[rest]).images)
 
 
 def test_an_outlier_that_comes_twice_is_found_twice():
-    assert find_duplicates(flat([5, 1, 5]), {"set": flat([5, 5])}).found_in == {"set": 2}
+    assert find_duplicates(flat([5, 1, 5]), {"set": flat([5, 5])}).count_by_set == {"set": 2}
 
 
 def test_outliers_without_duplicates_are_the_very_same_source():
     outliers = images(noise(5, 1))
-    assert without_duplicates(outliers, {"set": images(noise(5, 2))})[0] is outliers
+    assert exclude_duplicates(outliers, {"set": images(noise(5, 2))})[0] is outliers
 
 
 @pytest.mark.parametrize("distance", [None, 0, 3])
 def test_sets_without_an_image_and_no_sets_at_all_hold_no_duplicates(distance):
     found = find_duplicates(flat([1, 2]), {"none": flat([])}, distance)
-    assert (found.indices.tolist(), found.found_in) == ([], {"none": 0})
+    assert (found.indices.tolist(), found.count_by_set) == ([], {"none": 0})
     assert find_duplicates(flat([1, 2]), {}, distance).indices.tolist() == []
     assert find_duplicates(flat([]), {"set": flat([1])}, distance).indices.tolist() == []
 
@@ -200,7 +200,7 @@ def test_similar_pictures_are_found_as_a_loop_over_all_pairs_finds_them(small_ch
     looks = [perceptual_hashes(images(pixels).images).tolist() for pixels in (outliers, near, far)]
     wanted = slow(looks[0], [("near", looks[1]), ("far", looks[2])], lambda x, y: hamming(x, y) <= distance)
     found = find_duplicates(images(outliers), {"near": images(near), "far": images(far)}, distance)
-    assert (found.indices.tolist(), found.found_in) == wanted
+    assert (found.indices.tolist(), found.count_by_set) == wanted
     assert set(found.indices) >= {0, 1}
     nearest = [min(hamming(one, x) for x in looks[1] + looks[2]) for one in looks[0]]
     assert {0, 2, 4} < set(nearest), "half of the bits are set: distances are even. Else this test would be idle"
@@ -249,7 +249,7 @@ def test_what_was_searched_once_is_remembered(hashed, distance):
     assert hashed == {"exact_hashes": 5, "perceptual_hashes": 0 if distance is None else 5}
     assert again.indices.tolist() == first.indices.tolist()
     assert again.indices.dtype == first.indices.dtype == np.int64
-    assert again.found_in == first.found_in
+    assert again.count_by_set == first.count_by_set
 
 
 def test_of_a_set_in_memory_only_that_set_is_hashed_again(hashed):
@@ -269,7 +269,7 @@ def test_other_sets_outliers_names_and_distances_are_not_confused(hashed):
 
     def found(others, outliers=outliers, distance=None):
         result = find_duplicates(outliers, others, distance)
-        return result.indices.tolist(), result.found_in
+        return result.indices.tolist(), result.count_by_set
 
     assert found({"set": flat([5])}) == ([1], {"set": 1})
     assert found({"set": flat([1])}) == ([0], {"set": 1})
@@ -286,7 +286,7 @@ def test_other_sets_outliers_names_and_distances_are_not_confused(hashed):
 
 def test_what_is_left_of_the_outliers_is_told_apart_by_what_was_left_out(hashed):
     outliers = flat([1, 5, 9], identity="outliers")
-    parts = [ExcludingSource(outliers, np.array(left_out)) for left_out in ([0], [1])]
+    parts = [ExcludingSource(outliers, np.array(excluded)) for excluded in ([0], [1])]
     found = [find_duplicates(part, {"set": flat([5])}).indices.tolist() for part in parts]
     assert found == [[0], []]
 
@@ -321,7 +321,7 @@ class Set:
 def data_with(outliers, ood, distance=None):
     inliers = Inliers([1, 2, 3, 4, 5, 6], [7, 8])
     sizes = BatchSizes(inliers=2, outliers=5)
-    return RobustOODData(inliers, outliers, ood, batch=sizes, seed=0, perceptual_distance=distance)
+    return RobustOODData(inliers, outliers, ood, name="tiny", batch=sizes, seed=0, perceptual_distance=distance)
 
 
 @pytest.mark.parametrize("identity", [None, "hundred and more"])
@@ -338,12 +338,12 @@ def test_no_duplicate_is_ever_trained_on(tmp_path, monkeypatch, identity):
         assert [len(batch) for batch in batches] == [5, 5, 5]
         seen |= {level for batch in batches for level in batch}
     assert seen == {100, 101, 102, 103}
-    left_out = {"tiny (training)": 2, "tiny (test)": 2, "far": 2, "farther": 0}
+    excluded = {"tiny (training)": 2, "tiny (test)": 2, "far": 2, "farther": 0}
     assert data.sizes() == {
         "train": 6,
         "test": 2,
         "outliers": 4,
-        "outliers_left_out": left_out,
+        "outliers_left_out": excluded,
         "ood": {"far": 2, "farther": 1},
     }
     assert str(data.duplicates) == "5 (2 in tiny (training), 2 in tiny (test), 2 in far)"
@@ -354,11 +354,11 @@ def test_what_only_looks_alike_is_left_out_if_asked():
     data = data_with(Set(100, 101), ood)
     data.setup("fit")
     assert data.sizes()["outliers"] == 2
-    with pytest.raises(UserError, match="no outlier is left"):
+    with pytest.raises(UserError, match="no outliers remain"):
         data_with(Set(100, 101), ood, distance=0).setup("fit")
 
 
 def test_outliers_that_are_all_elsewhere_are_told():
     with pytest.raises(UserError) as error:
         data_with(Set(1, 9), {"far": Set(9)}).setup("fit")
-    assert str(error.value) == "no outlier is left: all are also elsewhere: 2 (1 in tiny (training), 1 in far)"
+    assert str(error.value) == "no outliers remain, all are also in other sets: 2 (1 in tiny (training), 1 in far)"

@@ -110,7 +110,7 @@ def test_jpeg_pixels_are_the_decoders(tmp_path):
 def test_a_count_that_does_not_agree_is_told(tmp_path):
     make_pictures(tmp_path / "set", count=3)
     assert len(ImageFolder(path=str(tmp_path / "set"), count=3).load()) == 3
-    with pytest.raises(UserError, match=f"{tmp_path / 'set'} holds 3 images; this set has 4"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'set'} has 3 images; this set has 4"):
         ImageFolder(path=str(tmp_path / "set"), count=4).load()
 
 

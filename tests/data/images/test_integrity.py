@@ -56,7 +56,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, protocol):
 def test_functions_are_refused_by_name(tmp_path, code):
     (tmp_path / "batch").write_bytes(code)
     module, name = code[1:].split(b"\n")[:2]
-    with pytest.raises(UserError, match=f"it wants to load {module.decode()}.{name.decode()}"):
+    with pytest.raises(UserError, match=f"it would load {module.decode()}.{name.decode()}"):
         read_pickle(tmp_path / "batch")
 
 

@@ -25,17 +25,17 @@ def places(images):
 def cases(draw):
     """(size, indices left out, query among the kept)."""
     size = draw(st.integers(1, 40))
-    left_out = draw(st.lists(st.integers(0, size - 1), max_size=60))
-    kept = size - len(set(left_out))
-    return size, left_out, draw(st.lists(st.integers(0, kept - 1), max_size=20)) if kept else []
+    excluded = draw(st.lists(st.integers(0, size - 1), max_size=60))
+    kept = size - len(set(excluded))
+    return size, excluded, draw(st.lists(st.integers(0, kept - 1), max_size=20)) if kept else []
 
 
 @settings(deadline=None)
 @given(cases())
 def test_what_is_left_out_is_never_seen_and_all_else_keeps_its_order_and_label(case):
-    size, left_out, query = case
-    kept = [index for index in range(size) if index not in left_out]
-    part = ExcludingSource(numbered(size, labels=torch.arange(size) * 3), np.array(left_out, np.int64))
+    size, excluded, query = case
+    kept = [index for index in range(size) if index not in excluded]
+    part = ExcludingSource(numbered(size, labels=torch.arange(size) * 3), np.array(excluded, np.int64))
     assert len(part) == len(kept)
     assert places(part.take(torch.tensor(query, dtype=torch.int64))) == [kept[index] for index in query]
     assert part.labels.tolist() == [3 * index for index in kept]
@@ -44,9 +44,9 @@ def test_what_is_left_out_is_never_seen_and_all_else_keeps_its_order_and_label(c
 @settings(deadline=None)
 @given(cases(), st.data())
 def test_leaving_out_twice_leaves_out_both(case, data):
-    size, left_out, _ = case
-    once = ExcludingSource(numbered(size), np.array(left_out, np.int64))
-    kept = [index for index in range(size) if index not in left_out]
+    size, excluded, _ = case
+    once = ExcludingSource(numbered(size), np.array(excluded, np.int64))
+    kept = [index for index in range(size) if index not in excluded]
     more = data.draw(st.lists(st.integers(0, len(kept) - 1), max_size=9)) if kept else []
     twice = ExcludingSource(once, np.array(more, np.int64))
     assert places(twice.take(torch.arange(len(twice)))) == [kept[i] for i in range(len(kept)) if i not in more]
@@ -61,7 +61,7 @@ def test_order_is_the_whole_sources_and_labels_are_none_where_it_has_none(order)
 
 def test_the_identity_tells_apart_what_is_left_out():
     whole = numbered(5, identity="file")
-    found = [ExcludingSource(whole, np.array(left_out)).identity for left_out in ([0], [1], [0, 1], [1, 0, 0])]
+    found = [ExcludingSource(whole, np.array(excluded)).identity for excluded in ([0], [1], [0, 1], [1, 0, 0])]
     assert "file" not in found
     assert len({*found[:3], "file"}) == 4
     assert found[2] == found[3]
@@ -70,7 +70,7 @@ def test_the_identity_tells_apart_what_is_left_out():
 
 @pytest.mark.parametrize("indices", [[5], [-1], [0, 7], [-2, 3]])
 def test_indices_out_of_range_are_refused(indices):
-    with pytest.raises(ValueError, match=r"indices to leave out must be in 0\.\.4"):
+    with pytest.raises(ValueError, match=r"excluded indices must be in 0\.\.4"):
         ExcludingSource(numbered(5), np.array(indices))
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aloe_lightning.data import GTSRB, ImageSet
 from aloe_lightning.data.sets import balanced as balance
-from aloe_lightning.data.sets.balanced import BalancedImages, balanced_file, origins, shares_kept
+from aloe_lightning.data.sets.balanced import BalancedImages, balanced_file, shares_of_originals, source_indices
 from aloe_lightning.data.sets.sign_warp import warp_signs
 from data.fakes import noise
 
@@ -43,8 +43,8 @@ def refuse(images, draws):
     raise AssertionError("augmented again")
 
 
-def behind(image, whole):
-    """Which original stands behind an image that `scatter` has drawn, or that is one."""
+def original_of(image, whole):
+    """Index of the original of an image that `scatter` has drawn, or that is one."""
     (place,) = [i for i in range(len(whole)) if whole.images[i, :, 0, 0].tolist() == image[0, 0].tolist()]
     return place
 
@@ -61,8 +61,8 @@ def test_the_places_of_a_class_go_round_its_originals(more, per_class):
         else:
             expected.append([members[place % len(members)] for place in range(per_class)])
         firsts += [place < len(members) for place in range(per_class)]
-    indices, itself = origins(torch.tensor(labels), per_class)
-    assert itself.tolist() == firsts
+    indices, is_original = source_indices(torch.tensor(labels), per_class)
+    assert is_original.tolist() == firsts
     for label, (found, wanted) in enumerate(zip(indices.view(-1, per_class).tolist(), expected, strict=True)):
         members = [index for index, of_label in enumerate(labels) if of_label == label]
         if wanted is None:
@@ -77,7 +77,7 @@ def test_the_places_of_a_class_go_round_its_originals(more, per_class):
 
 def test_of_a_class_with_too_many_originals_some_of_all_are_drawn_by_the_seed():
     labels = torch.zeros(300, dtype=torch.int64)
-    draws = [origins(labels, 30, seed)[0].tolist() for seed in (0, 0, 1)]
+    draws = [source_indices(labels, 30, seed)[0].tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     assert min(draws[0]) < 60
     assert max(draws[0]) > 240
@@ -85,13 +85,13 @@ def test_of_a_class_with_too_many_originals_some_of_all_are_drawn_by_the_seed():
 
 @pytest.mark.parametrize(("per_class", "shares"), [(8, [0.5, 0.125, 0.5]), (4, [1, 0.25, 1]), (2, [1, 0.5, 1])])
 def test_the_share_that_stays_is_that_of_the_originals(per_class, shares):
-    assert shares_kept(originals(), per_class, 3).tolist() == shares
-    indices, itself = origins(LABELS, per_class)
-    assert [float(itself[LABELS[indices] == label].double().mean()) for label in range(3)] == shares
-    assert shares_kept(originals(), 8, 5).tolist() == [0.5, 0.125, 0.5, 0, 0]
+    assert shares_of_originals(originals(), per_class, 3).tolist() == shares
+    indices, is_original = source_indices(LABELS, per_class)
+    assert [float(is_original[LABELS[indices] == label].double().mean()) for label in range(3)] == shares
+    assert shares_of_originals(originals(), 8, 5).tolist() == [0.5, 0.125, 0.5, 0, 0]
 
 
-def test_balanced_images_are_the_originals_behind_the_places():
+def test_balanced_images_are_the_originals_at_their_positions():
     whole = originals()
     images = BalancedImages(whole, 5)
     assert len(images) == 15
@@ -103,7 +103,7 @@ def test_balanced_images_are_the_originals_behind_the_places():
 @pytest.mark.parametrize("chunk", [4, 4096])
 @pytest.mark.parametrize("per_class", [1, 3, 4, 9, 10])
 def test_originals_stand_first_unchanged_and_the_rest_is_drawn_evenly_from_them(monkeypatch, per_class, chunk):
-    monkeypatch.setattr(balance, "CHUNK", chunk)
+    monkeypatch.setattr(balance, "IMAGES_PER_DRAW", chunk)
     whole = originals()
     made = balanced_file(whole, per_class, 0, scatter)
     assert made.rows.shape == (3 * per_class, 32, 32, 3)
@@ -113,8 +113,8 @@ def test_originals_stand_first_unchanged_and_the_rest_is_drawn_evenly_from_them(
         members = torch.nonzero(label == LABELS).ravel().tolist()
         mine = made.rows[label * per_class : (label + 1) * per_class]
         for place, image in enumerate(mine):
-            assert (image == rows[behind(image, whole)]).all() == (place < len(members))
-        uses = Counter(behind(image, whole) for image in mine)
+            assert (image == rows[original_of(image, whole)]).all() == (place < len(members))
+        uses = Counter(original_of(image, whole) for image in mine)
         assert set(uses) <= set(members)
         assert len(uses) == min(per_class, len(members))
         assert max(uses.values()) - min(uses.values()) <= 1
@@ -133,8 +133,8 @@ def test_the_file_is_the_same_to_the_byte_for_a_seed_and_another_for_another(fol
     assert (name, first) == again
     assert other_name != name
     rows = [np.frombuffer(data[128:], np.uint8).reshape(27, 32, 32, 3) for data in (first, other)]
-    _, itself = origins(LABELS, 9)
-    assert (rows[0] == rows[1]).all((1, 2, 3)).tolist() == itself.tolist()
+    _, is_original = source_indices(LABELS, 9)
+    assert (rows[0] == rows[1]).all((1, 2, 3)).tolist() == is_original.tolist()
 
 
 def test_what_is_there_is_not_augmented_again(folder):
@@ -154,7 +154,7 @@ def test_other_originals_labels_counts_and_seeds_have_files_of_their_own(folder)
 
 
 def test_an_augmentation_that_fails_leaves_nothing_and_may_be_tried_again(folder, monkeypatch):
-    monkeypatch.setattr(balance, "CHUNK", 5)
+    monkeypatch.setattr(balance, "IMAGES_PER_DRAW", 5)
     calls = []
 
     def fails_late(images, draws):
@@ -179,15 +179,17 @@ def test_the_real_signs_are_balanced_and_keep_their_colours(shared, tmp_path, fo
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(shared / "data" / "unpack.py"), str(tmp_path), "gtsrb"]
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    net = {"num_classes": 43, "mean": [0.5] * 3, "std": [0.25] * 3}
-    data = GTSRB(name="gtsrb", root=str(tmp_path), verify=False, **net)
+    data = GTSRB(root=str(tmp_path), verify=False)
     images, whole = data.train_set(), data.originals()
     assert images.labels.bincount().tolist() == [10_000] * 43
     assert os.path.getsize(images.rows.filename) == 128 + 430_000 * 3072
     for label in range(43):
-        mine, (_, itself) = images.rows[label * 10_000 : (label + 1) * 10_000], origins(whole.labels, 10_000)
+        mine, (_, is_original) = (
+            images.rows[label * 10_000 : (label + 1) * 10_000],
+            source_indices(whole.labels, 10_000),
+        )
         of_class = whole.images[whole.labels == label].permute(0, 2, 3, 1).numpy()
-        stays = itself[label * 10_000 : (label + 1) * 10_000].numpy()
+        stays = is_original[label * 10_000 : (label + 1) * 10_000].numpy()
         np.testing.assert_array_equal(mine[stays], of_class)
         colours = [pictures.mean((0, 1, 2), dtype=np.float64) for pictures in (mine[~stays], of_class)]
         np.testing.assert_allclose(*colours, atol=4)

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from aloe_lightning.data import CIFAR
-from aloe_lightning.data.sets.cifar import LAYOUTS
+from aloe_lightning.data import CIFAR10, CIFAR100, CIFAR10Test, CIFAR100Test
+from aloe_lightning.data.catalogue import cards
 from aloe_lightning.errors import UserError
 from data.fakes import CIFAR10_FILES, cifar_rows, make_cifar10, make_cifar100, noise, write_cifar_batch, write_pickle
 
+FOLDER = "cifar-10-batches-py"
 
-def cifar(root, num_classes=10, **settings):
-    settings = {"verify": False} | settings
-    return CIFAR(name="x", root=str(root), num_classes=num_classes, mean=[0.5] * 3, std=[0.5] * 3, **settings)
+
+def cifar(root, reader=CIFAR10, **settings):
+    return reader(root=str(root), **{"verify": False} | settings)
 
 
 def test_fakes_are_pickled_as_the_official_files_are(tmp_path):
@@ -58,7 +59,7 @@ def test_planes_are_red_green_blue_and_rows_run_downwards(tmp_path):
 
 def test_cifar100_has_the_fine_labels(tmp_path):
     make_cifar100(tmp_path, train=12, test=6)
-    train, test = cifar(tmp_path, 100).train_set(), cifar(tmp_path, 100).test_set()
+    train, test = cifar(tmp_path, CIFAR100).train_set(), cifar(tmp_path, CIFAR100).test_set()
     assert train.labels.tolist() == list(range(99, 87, -1))
     assert test.labels.tolist() == list(range(99, 93, -1))
     np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), noise(12, 101))
@@ -68,7 +69,7 @@ def test_cifar100_has_the_fine_labels(tmp_path):
 def test_files_whose_sums_are_listed_pass_the_check(tmp_path, monkeypatch):
     make_cifar10(tmp_path)
     content = (tmp_path / "cifar-10-batches-py" / "test_batch").read_bytes()
-    monkeypatch.setitem(LAYOUTS[10].test, "test_batch", hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(cards()["cifar10"].sums["test"], f"{FOLDER}/test_batch", hashlib.md5(content).hexdigest())
     test = cifar(tmp_path, verify=True).test_set()
     np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1).numpy(), noise(6, 6))
 
@@ -79,30 +80,57 @@ def test_another_sum_is_told_with_both_sums(tmp_path):
     found = hashlib.md5(file.read_bytes()).hexdigest()
     with pytest.raises(UserError) as error:
         cifar(tmp_path, verify=True).test_set()
-    for part in (str(file), found, "40351d587109b95175f43aff81a1287e", "data.verify=false"):
+    for part in (str(file), found, "40351d587109b95175f43aff81a1287e", "paths.verify=false"):
         assert part in str(error.value)
 
 
 def test_sums_are_torchvisions():
-    from torchvision.datasets import CIFAR10, CIFAR100
+    from torchvision import datasets
 
-    for num_classes, official in ((10, CIFAR10), (100, CIFAR100)):
-        layout = LAYOUTS[num_classes]
-        (archive,) = layout.card.archives
-        assert archive.brings == (official.base_folder,)
+    for name, official in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):
+        card = cards()[name]
+        (archive,) = card.archives
+        assert archive.provides == (official.base_folder,)
         files = [name for name, _ in [*official.train_list, *official.test_list]]
-        assert layout.card.layouts == (tuple(f"{official.base_folder}/{name}" for name in files),)
+        assert card.layouts == (tuple(f"{official.base_folder}/{name}" for name in files),)
         assert (archive.url, archive.file, archive.md5) == (official.url, official.filename, official.tgz_md5)
-        assert list(layout.train.items()) == [tuple(row) for row in official.train_list]
-        assert list(layout.test.items()) == [tuple(row) for row in official.test_list]
+        for split, published in (("train", official.train_list), ("test", official.test_list)):
+            assert list(card.sums[split].items()) == [
+                (f"{official.base_folder}/{file}", md5) for file, md5 in published
+            ]
+
+
+@pytest.mark.parametrize(("reader", "classes"), [(CIFAR10, 10), (CIFAR100, 100)])
+def test_classes_and_normalisation_are_those_of_the_paper(tmp_path, reader, classes):
+    data = cifar(tmp_path, reader)
+    assert data.num_classes == classes
+    assert data.mean == pytest.approx([value / 255 for value in (125.3, 123.0, 113.9)], abs=1e-15)
+    assert data.std == pytest.approx([value / 255 for value in (63.0, 62.1, 66.7)], abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("reader", "make", "seed"), [(CIFAR10Test, make_cifar10, 6), (CIFAR100Test, make_cifar100, 102)]
+)
+def test_the_test_images_serve_elsewhere_as_ood(tmp_path, reader, make, seed):
+    make(tmp_path)
+    images = reader(root=str(tmp_path), verify=False).load().images
+    np.testing.assert_array_equal(images.permute(0, 2, 3, 1).numpy(), noise(6, seed))
+
+
+def test_as_ood_the_set_is_verified_and_missed_as_in_distribution(tmp_path):
+    with pytest.raises(UserError, match=f"prepare cifar10 --root {tmp_path}` downloads it"):
+        CIFAR10Test(root=str(tmp_path), verify=False).load()
+    make_cifar10(tmp_path)
+    with pytest.raises(UserError, match="expected 40351d587109b95175f43aff81a1287e"):
+        CIFAR10Test(root=str(tmp_path)).load()
 
 
 def test_a_missing_set_is_told_with_where_it_was_looked_for_and_what_to_unpack(tmp_path):
     with pytest.raises(UserError) as error:
-        cifar(tmp_path, 100).train_set()
+        cifar(tmp_path, CIFAR100).train_set()
     told = str(error.value)
     assert told.startswith(f"CIFAR-100 is not there in {tmp_path / 'cifar-100-python'}")
-    assert f"`python -m aloe_lightning.data prepare cifar100 --root {tmp_path}` fetches it" in told
+    assert f"`python -m aloe_lightning.data prepare cifar100 --root {tmp_path}` downloads it" in told
 
 
 def test_every_missing_file_is_named_and_no_other(tmp_path):
@@ -136,10 +164,10 @@ def test_a_truncated_file_is_named(tmp_path, kept):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, "wants uint8 rows of 3072 and labels"),
-        ({b"data": np.zeros((2, 3072), np.float32), b"labels": [1, 2]}, "wants uint8 rows of 3072 and labels"),
-        ({b"data": np.zeros((2, 1024), np.uint8), b"labels": [1, 2]}, "wants uint8 rows of 3072 and labels"),
-        ({b"labels": [1, 2]}, "wants uint8 rows of 3072 and labels"),
+        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, "must have uint8 rows of 3072 and labels"),
+        ({b"data": np.zeros((2, 3072), np.float32), b"labels": [1, 2]}, "must have uint8 rows of 3072 and labels"),
+        ({b"data": np.zeros((2, 1024), np.uint8), b"labels": [1, 2]}, "must have uint8 rows of 3072 and labels"),
+        ({b"labels": [1, 2]}, "must have uint8 rows of 3072 and labels"),
         ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 10]}, r"labels outside 0\.\.9"),
         ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [-1, 1]}, r"labels outside 0\.\.9"),
         ([1, 2], "not a CIFAR batch"),

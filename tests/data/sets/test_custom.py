@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from aloe_lightning.config.build import with_statistics
+from aloe_lightning.config.build import build_net
 from aloe_lightning.data import LabelledArrays, LabelledFolder
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import read_records
@@ -40,11 +40,11 @@ def make_folder(folder, classes=CLASSES, count=3, seed=0):
 
 
 def folder_data(train, test=None, **more):
-    return LabelledFolder(train=str(train), test=str(test or train), name="own", **more)
+    return LabelledFolder(train=str(train), test=str(test or train), **more)
 
 
 def array_data(train, test=None, **more):
-    return LabelledArrays(train=str(train), test=str(test or train), name="own", **more)
+    return LabelledArrays(train=str(train), test=str(test or train), **more)
 
 
 def write_arrays(path, images, labels, **more):
@@ -235,14 +235,14 @@ OBJECTS = np.array([{"code": 1}] * 4, dtype=object)
         (noise(4, 1)[..., 0], [0, 1, 2, 3], r"images are uint8 \(4, 32, 32\)"),
         (noise(4, 1)[:0], [], r"images are uint8 \(0, 32, 32, 3\)"),
         (noise(4, 1)[:, :0], [0, 1, 2, 3], r"images are uint8 \(4, 0, 32, 3\)"),
-        (OBJECTS, [0, 1, 2, 3], "wants the arrays `images` and `labels`"),
-        (noise(4, 1), OBJECTS, "wants the arrays `images` and `labels`"),
+        (OBJECTS, [0, 1, 2, 3], "it must have the arrays `images` and `labels`"),
+        (noise(4, 1), OBJECTS, "it must have the arrays `images` and `labels`"),
         (noise(4, 1), [0, 1, 2, -1], "labels are int64"),
         (noise(4, 1), [0.0, 1.0, 2.0, 3.0], "labels are float64"),
         (noise(4, 1), ["ant", "bee", "cat", "dog"], "labels are <U3"),
         (noise(4, 1), [True, False, True, False], "labels are bool"),
         (noise(4, 1), [0, 1, 2], r"labels are int64 \(3,\)"),
-        (noise(4, 1), [[0], [1], [2], [3]], r"labels are int64 \(4, 1\); wanted: a whole number from 0 per image"),
+        (noise(4, 1), [[0], [1], [2], [3]], r"labels are int64 \(4, 1\); they must be whole numbers from 0"),
     ],
 )
 def test_arrays_of_another_kind_are_told_with_what_they_are(tmp_path, images, labels, told):
@@ -263,11 +263,11 @@ def test_an_archive_that_is_missing_damaged_or_another_is_named(tmp_path):
             array_data(file).train_set()
     for arrays in ({"images": noise(4, 1)}, {"x": noise(4, 1), "labels": [0, 1, 2, 3]}):
         np.savez(file, **arrays)
-        with pytest.raises(UserError, match=f"cannot read {file}: wants the arrays `images` and `labels`"):
+        with pytest.raises(UserError, match=f"cannot read {file}: it must have the arrays `images` and `labels`"):
             array_data(file).train_set()
     with file.open("wb") as stream:
         np.save(stream, noise(4, 1))  # an .npy by the name of an .npz
-    with pytest.raises(UserError, match=f"cannot read {file}: wants the arrays `images` and `labels`"):
+    with pytest.raises(UserError, match=f"cannot read {file}: it must have the arrays `images` and `labels`"):
         array_data(file).train_set()
 
 
@@ -275,7 +275,7 @@ def test_an_archive_that_is_missing_damaged_or_another_is_named(tmp_path):
 
 
 def test_statistics_are_those_of_a_slow_loop(train):
-    found = folder_data(train).statistics()
+    found = folder_data(train).statistics
     means, deviations = slow_statistics(hwc(folder_data(train).train_set()))
     assert found.num_classes == 7
     assert found.mean == pytest.approx(means, abs=1e-12)
@@ -286,7 +286,7 @@ def test_statistics_are_those_of_a_slow_loop(train):
 def test_statistics_of_arrays_are_of_the_pixels_that_are_trained_on(tmp_path, size):
     pixels = np.random.default_rng(3).integers(0, [256, 100, 30], (5, size, size, 3)).astype(np.uint8)
     data = array_data(write_arrays(tmp_path / "a.npz", pixels, [0, 3, 2, 1, 0]))
-    found, (means, deviations) = data.statistics(), slow_statistics(hwc(data.train_set()))
+    found, (means, deviations) = data.statistics, slow_statistics(hwc(data.train_set()))
     assert found.num_classes == 4
     assert found.mean == pytest.approx(means, abs=1e-12)
     assert found.std == pytest.approx(deviations, abs=1e-12)
@@ -299,17 +299,17 @@ def test_statistics_of_arrays_are_of_the_pixels_that_are_trained_on(tmp_path, si
 def test_labels_with_gaps_and_single_classes_are_refused(tmp_path, labels, told):
     data = array_data(write_arrays(tmp_path / "a.npz", noise(3, 1), labels))
     with pytest.raises(UserError, match=told):
-        data.statistics()
+        _ = data.num_classes
 
 
 def test_statistics_are_computed_once_and_anew_when_a_picture_has_changed(own, monkeypatch):
-    first = folder_data(own).statistics()
+    first = folder_data(own).statistics
     with monkeypatch.context() as patch:
-        for name in ("files.read_image", "own.channel_statistics"):
+        for name in ("images.files.read_image", "sets.custom.channel_statistics"):
             patch.setattr(f"aloe_lightning.data.{name}", lambda *_: pytest.fail("computed again"))
-        assert folder_data(own).statistics() == first
+        assert folder_data(own).statistics == first
     Image.new("RGB", (32, 32), (255, 0, 0)).save(own / "bee" / "0.png")
-    second = folder_data(own).statistics()
+    second = folder_data(own).statistics
     means, deviations = slow_statistics(hwc(folder_data(own).train_set()))
     assert second.mean == pytest.approx(means, abs=1e-12)
     assert second.std == pytest.approx(deviations, abs=1e-12)
@@ -317,17 +317,17 @@ def test_statistics_are_computed_once_and_anew_when_a_picture_has_changed(own, m
 
 
 def test_what_is_given_is_kept_and_the_rest_found(own):
-    found = folder_data(own).statistics()
+    found = folder_data(own).statistics
     mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
-    assert folder_data(own, mean=mean).statistics() == (3, mean, found.std)
-    assert folder_data(own, std=std).statistics() == (3, found.mean, std)
-    assert folder_data(own, num_classes=3, mean=mean, std=std).statistics() == (3, mean, std)
+    assert folder_data(own, mean=mean).statistics == (3, mean, found.std)
+    assert folder_data(own, std=std).statistics == (3, found.mean, std)
+    assert folder_data(own, num_classes=3, mean=mean, std=std).statistics == (3, mean, std)
 
 
 @pytest.mark.parametrize("given", [2, 4])
 def test_another_number_of_classes_than_there_are_is_refused(own, given):
     with pytest.raises(UserError, match=f"data.num_classes is {given}, but {own} has 3 classes"):
-        folder_data(own, num_classes=given).statistics()
+        _ = folder_data(own, num_classes=given).num_classes
 
 
 def test_a_channel_that_does_not_vary_wants_a_deviation(tmp_path):
@@ -335,8 +335,8 @@ def test_a_channel_that_does_not_vary_wants_a_deviation(tmp_path):
     pixels[..., 1] = 7
     file = write_arrays(tmp_path / "a.npz", pixels, [0, 1, 2])
     with pytest.raises(UserError, match=f"a colour channel of {file} is the same in every pixel: set data.mean"):
-        array_data(file).statistics()
-    assert array_data(file, std=[0.1, 0.2, 0.3]).statistics().std == [0.1, 0.2, 0.3]
+        _ = array_data(file).std
+    assert array_data(file, std=[0.1, 0.2, 0.3]).statistics.std == [0.1, 0.2, 0.3]
 
 
 def test_training_images_are_cropped_and_flipped_only_if_asked(own):
@@ -349,35 +349,16 @@ def test_training_images_are_cropped_and_flipped_only_if_asked(own):
 # --- in the config ---
 
 
-def config_of(folder, data=None, net=None):
-    nulls = dict.fromkeys(("num_classes", "mean", "std"))
-    node = {"_target_": "aloe_lightning.data.LabelledFolder", "name": "own", "train": str(folder), "test": str(folder)}
-    return {"data": node | nulls | (data or {}), "net": {"width": 4} | nulls | (net or {}), "seed": 3}
-
-
-def test_what_is_found_fills_the_nulls_of_data_and_net(own):
-    found = folder_data(own).statistics()._asdict()
-    before = config_of(own)
-    filled = with_statistics(before)
-    assert filled["data"] == before["data"] | found
-    assert filled["net"] == {"width": 4} | found
-    assert filled["seed"] == 3
-    assert before == config_of(own), "the config is left alone"
-
-
-def test_what_a_config_says_stays(own):
-    found = folder_data(own).statistics()._asdict()
-    mean = [0.1, 0.2, 0.3]
-    filled = with_statistics(config_of(own, {"mean": mean}, {"mean": mean}))
-    assert filled["data"]["mean"] == filled["net"]["mean"] == mean
-    assert filled["net"]["std"] == filled["data"]["std"] == found["std"]
-    assert with_statistics(config_of(own, net={"std": mean}))["net"] == {"width": 4, **found, "std": mean}
-
-
-def test_a_config_of_other_data_is_left_alone_and_nothing_is_read():
-    config = config_of("/nowhere", {"num_classes": 3, "mean": [0.1] * 3, "std": [0.2] * 3})
-    config["data"] = {"_target_": "aloe_lightning.data.Demo", "name": "demo"}
-    assert with_statistics(config) == config
+@pytest.mark.parametrize("given", [{}, {"mean": [0.1, 0.2, 0.3]}, {"std": [0.4, 0.5, 0.6]}])
+def test_the_net_has_the_classes_and_the_normalisation_of_the_data(own, given):
+    data = folder_data(own, **given)
+    net = build_net({"net": {"_target_": "aloe_lightning.nets.SmallNet", "name": "small", "width": 4}}, data)
+    found = folder_data(own).statistics._asdict() | given
+    assert net.fc.out_features == data.num_classes == 3
+    assert (list(data.mean), list(data.std)) == (found["mean"], found["std"])
+    shown = torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    mean, std = (torch.tensor(found[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    torch.testing.assert_close(net.normalize(shown.float()), ((shown - mean) / std).float())
 
 
 # --- through the command line ---
@@ -408,36 +389,40 @@ def photographs(tmp_path_factory):
 def on(root):
     paths = [f"data.train={root / 'train'}", f"data.test={root / 'test'}"]
     paths += ["outliers=folder", f"outliers.path={root / 'outliers'}"]
-    sizes = ["batch.inliers=4", "batch.outliers=4", "net.width=4", "evaluation.max_id=8", "evaluation.max_ood=8"]
-    return ["+experiment=own", *paths, *sizes, "trainer.max_steps=2", "trainer.accelerator=cpu"]
+    sizes = ["batch.inliers=4", "batch.outliers=4", "net.width=8", "evaluation.max_id=8", "evaluation.max_ood=8"]
+    return [
+        "+experiment=custom",
+        *paths,
+        *sizes,
+        "trainer.max_steps=2",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+    ]
 
 
 def test_ones_own_photographs_are_trained_on_and_evaluated(command, photographs):
     root = photographs
     outputs = command(*on(root), f"+ood.a={root / 'a'}", f"+ood.b={root / 'b'}")
-    (cell,) = (outputs / "own").glob("aloe-*")
+    (cell,) = (outputs / "custom").glob("aloe-*")
     sizes = json.loads((cell / "data.json").read_text())
-    found_in = {"own (training)": 1, "own (test)": 0, "a": 0, "b": 0}
+    found_in = {"custom (training)": 1, "custom (test)": 0, "a": 0, "b": 0}
     ood = {"a": 9, "b": 5}
     assert sizes == {"train": 28, "test": 14, "outliers": 12, "outliers_left_out": found_in, "ood": ood}
-    config, found = json.loads((cell / "config.json").read_text()), folder_data(root / "train").statistics()
-    for part in ("data", "net"):
-        assert [config[part][key] for key in ("num_classes", "mean", "std")] == list(found)
-    (file,) = outputs.glob("models/own-aloe-*/weights.safetensors")
+    (file,) = outputs.glob("models/custom-aloe-*/weights.safetensors")
     state = load_file(file)
     assert len(state["fc.weight"]) == 7
     with np.load(cell / "scores.npz") as scores:
         counts = {name.split("/")[1]: len(scores[name]) for name in scores.files if name.startswith("msp/")}
     assert counts == {"id": 8, "a": 8, "b": 5}
     assert {record.ood for record in read_records(cell / "records.jsonl") if record.ood} >= {"a", "b"}
-    assert {"tables.csv", "tables_by_ood.csv", "tables.md"} <= set(os.listdir(outputs / "own"))
+    assert {"tables.csv", "tables_by_ood.csv", "tables.md"} <= set(os.listdir(outputs / "custom"))
 
 
 def test_a_number_of_outputs_that_is_not_that_of_the_classes_is_refused(command, photographs, capsys):
     with pytest.raises(SystemExit) as end:
         command(*on(photographs), f"+ood.a={photographs / 'a'}", "net.num_classes=5")
     assert end.value.code == 2
-    assert "net.num_classes is 5" in capsys.readouterr().err
+    assert "net.num_classes" in capsys.readouterr().err
 
 
 def test_a_wrong_number_of_classes_is_refused_also_where_all_is_given(command, photographs, capsys):

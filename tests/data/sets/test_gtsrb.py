@@ -22,7 +22,7 @@ HEAD = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
 
 def gtsrb(root, **more):
     plain = {"augment": "none", "validation": 0.0, "max_test": None, "verify": False}
-    return GTSRB(name="gtsrb", root=str(root), num_classes=43, mean=[0.5] * 3, std=[0.25] * 3, **(plain | more))
+    return GTSRB(root=str(root), **(plain | more))
 
 
 def save(path, pixels):
@@ -202,7 +202,7 @@ def test_the_validation_images_can_be_evaluated_instead_of_the_test_images(offic
     data = gtsrb(official, validation=0.1, evaluate="validation", max_test=5)
     assert colours(data.test_set()) == colours(data.held_out())
     assert len(data.test_set()) == 43 * FRAMES
-    with pytest.raises(UserError, match=r"data\.evaluate=validation wants data\.validation above 0"):
+    with pytest.raises(UserError, match=r"data\.evaluate=validation requires data\.validation above 0"):
         gtsrb(official, evaluate="validation").test_set()
 
 
@@ -231,7 +231,7 @@ def test_counts_are_held_to_the_published_ones(official, udacity):
     data = gtsrb(official, verify=True)
     with pytest.raises(UserError, match=f"^GTSRB in {official}: 258 training images where the official set has 26,640"):
         data.train_set()
-    with pytest.raises(UserError, match=f"{official}: 23 test images where .* 12,630; .*data.verify=false"):
+    with pytest.raises(UserError, match=f"{official}: 23 test images where .* 12,630; .*paths.verify=false"):
         data.test_set()
     for split, found, published in (("train", 126, "34,799"), ("test", TESTED, "12,630")):
         with pytest.raises(UserError, match=rf"{udacity}: {found} images in {split}\.p where .* {published};"):

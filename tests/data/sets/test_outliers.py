@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from aloe_lightning.data import BatchSizes, ImageNet32, ImageSet, RandomImages300K, RobustOODData, TinyImages
-from aloe_lightning.data.sets import outliers
+from aloe_lightning.data.catalogue import cards
+from aloe_lightning.data.images.files import write_header
 from aloe_lightning.errors import UserError
 from data.archives import make_imagenet32, make_tiny_images
 from data.fakes import cifar_rows, make_npy, noise, write_pickle
@@ -39,15 +40,15 @@ def imagenet(root, **settings):
     return ImageNet32(root=str(root), **{"verify": False} | settings).load()
 
 
-def told(read, *arguments, **settings):
+def error_of(read, *arguments, **settings):
     with pytest.raises(UserError) as error:
         read(*arguments, **settings)
     return str(error.value)
 
 
-def published(monkeypatch, kind, count):
-    """Let the card say another number of images."""
-    monkeypatch.setattr(kind, "card", replace(kind.card, images={"train": count}))
+def published(monkeypatch, kind, **facts):
+    """Let the card state other facts."""
+    monkeypatch.setitem(cards(), kind.dataset, replace(cards()[kind.dataset], **facts))
 
 
 # --- 80 Million Tiny Images ---
@@ -102,7 +103,7 @@ def test_a_truncated_or_empty_record_file_is_named_with_its_size(tmp_path, size)
     make_tiny_images(tmp_path)
     file = tmp_path / "80M_Tiny_Images" / "tiny_images.bin"
     file.write_bytes(file.read_bytes()[:size])
-    message = told(tiny, tmp_path)
+    message = error_of(tiny, tmp_path)
     assert message == f"{file} has {size:,} bytes, no whole number of images of 3,072: it is truncated"
 
 
@@ -111,22 +112,22 @@ def test_an_exclusion_list_of_other_things_is_named(tmp_path, text):
     make_tiny_images(tmp_path)
     file = tmp_path / "80M_Tiny_Images" / "80mn_cifar_idxs.txt"
     file.write_text(text)
-    assert told(tiny, tmp_path).startswith(f"cannot read {file}: not one index a line")
+    assert error_of(tiny, tmp_path).startswith(f"cannot read {file}: not one index per line")
 
 
 @pytest.mark.parametrize("index", [0, -3, 21, 79_302_017])
 def test_an_excluded_image_that_is_not_there_is_told(tmp_path, index):
     make_tiny_images(tmp_path, excluded=(5, index))
     file = tmp_path / "80M_Tiny_Images" / "80mn_cifar_idxs.txt"
-    assert told(tiny, tmp_path).startswith(f"{file} names images outside 1..20")
+    assert error_of(tiny, tmp_path).startswith(f"{file} names images outside 1..20")
 
 
 def test_verified_tiny_images_are_as_many_as_published(tmp_path, monkeypatch):
     make_tiny_images(tmp_path)
-    message = told(tiny, tmp_path, verify=True)
+    message = error_of(tiny, tmp_path, verify=True)
     assert "20 images where the official set has 79,302,017" in message
     assert str(tmp_path) in message
-    published(monkeypatch, TinyImages, 20)
+    published(monkeypatch, TinyImages, images={"train": 20})
     assert len(tiny(tmp_path, verify=True)) == 18
 
 
@@ -134,7 +135,9 @@ def test_verified_tiny_images_are_as_many_as_published(tmp_path, monkeypatch):
 def test_half_of_tiny_images_is_incomplete_and_the_other_half_is_named(tmp_path, lost):
     make_tiny_images(tmp_path)
     (tmp_path / "80M_Tiny_Images" / lost).unlink()
-    assert f"incomplete in {tmp_path}, 80M_Tiny_Images/{lost} missing: its creators withdrew it" in told(tiny, tmp_path)
+    assert f"incomplete in {tmp_path}, 80M_Tiny_Images/{lost} missing: its creators withdrew it" in error_of(
+        tiny, tmp_path
+    )
 
 
 @pytest.mark.parametrize("epoch", range(4))
@@ -150,7 +153,7 @@ def test_two_processes_see_different_tiny_images_and_no_excluded_one(tmp_path, e
             pixels = [image for batch in loader for image in hwc(batch.outliers)]
         seen.append([list(kept).index(np.ascontiguousarray(image).tobytes()) for image in pixels])
     first, second = seen
-    assert len(first) == len(second) == len(set(first)) == len(set(second)) == 18  # of 12 inliers each, 4 beside 6
+    assert len(first) == len(second) == len(set(first)) == len(set(second)) == 18  # of 12 inliers each, 4 with 6
     assert not set(first) & set(second)
     for places in seen:
         assert places == [(places[0] + step) % len(kept) for step in range(18)]
@@ -163,7 +166,7 @@ def data_with(source):
 
 
 class Inliers:
-    name, split, augment_outliers = "tiny", "test", False
+    split, augment_outliers = "test", False
 
     def excluded_from_training(self):
         return {}
@@ -194,9 +197,9 @@ def test_real_tiny_images_are_the_pictures_without_those_excluded(tmp_path, shar
 def test_random_images_of_another_sum_are_told_with_both_sums_and_read_unverified(tmp_path):
     file = tmp_path / "300K_random_images.npy"
     make_npy(file, count=9, seed=8)
-    message = told(images300k, tmp_path)
+    message = error_of(images300k, tmp_path)
     found = hashlib.md5(file.read_bytes()).hexdigest()
-    for part in (str(file), found, "64ca64357de98351f28454274a112dc3", "data.verify=false"):
+    for part in (str(file), found, "64ca64357de98351f28454274a112dc3", "paths.verify=false"):
         assert part in message
     np.testing.assert_array_equal(whole(images300k(tmp_path, verify=False)), noise(9, 8))
 
@@ -204,16 +207,15 @@ def test_random_images_of_another_sum_are_told_with_both_sums_and_read_unverifie
 def test_random_images_of_the_published_sum_are_read_verified_and_mapped(tmp_path, monkeypatch):
     file = tmp_path / "300K_random_images.npy"
     make_npy(file, count=9, seed=8)
-    (archive,) = RandomImages300K.card.archives
-    archives = (replace(archive, md5=hashlib.md5(file.read_bytes()).hexdigest()),)
-    monkeypatch.setattr(RandomImages300K, "card", replace(RandomImages300K.card, archives=archives))
+    sums = {"train": {file.name: hashlib.md5(file.read_bytes()).hexdigest()}}
+    published(monkeypatch, RandomImages300K, sums=sums)
     source = images300k(tmp_path)
     assert isinstance(source.rows, np.memmap)
     np.testing.assert_array_equal(whole(source), noise(9, 8))
 
 
 def test_random_images_that_are_missing_are_told_with_what_fetches_them(tmp_path):
-    message = told(images300k, tmp_path)
+    message = error_of(images300k, tmp_path)
     assert message.startswith(f"300K Random Images is not there: no 300K_random_images.npy in {tmp_path}: ")
     assert f"`python -m aloe_lightning.data prepare random_images_300k --root {tmp_path}`" in message
 
@@ -254,7 +256,7 @@ def test_imagenet_is_put_together_once(tmp_path, monkeypatch, make):
     def refuse(*_):
         raise AssertionError("read again")
 
-    monkeypatch.setattr(ImageNet32, "_batch", refuse)
+    monkeypatch.setattr(ImageNet32, "_read_batch", refuse)
     again = imagenet(tmp_path)
     assert again.rows.filename == first.rows.filename
     np.testing.assert_array_equal(whole(again), whole(first))
@@ -288,7 +290,7 @@ def test_a_batch_of_other_content_is_refused_by_name(tmp_path, content, suffix):
         np.savez(file, **content)
     else:
         write_pickle(file, {key.encode(): rows for key, rows in content.items()})
-    assert told(imagenet, tmp_path).startswith(f"cannot read {file}: truncated or not a batch of ImageNet 32x32 (")
+    assert error_of(imagenet, tmp_path).startswith(f"cannot read {file}: truncated or not a batch of ImageNet 32x32 (")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 0.5, 0.98])
@@ -298,7 +300,7 @@ def test_a_truncated_batch_is_named(tmp_path, kept, suffix):
     file = tmp_path / "imagenet32" / f"train_data_batch_3{suffix}"
     content = file.read_bytes()
     file.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
-    assert told(imagenet, tmp_path).startswith(f"cannot read {file}: truncated or not a batch of ImageNet 32x32 (")
+    assert error_of(imagenet, tmp_path).startswith(f"cannot read {file}: truncated or not a batch of ImageNet 32x32 (")
 
 
 class Code:
@@ -314,9 +316,9 @@ def test_code_in_a_batch_is_refused_and_not_run(tmp_path, capsys, suffix):
         np.savez(file, data=np.array([Code()], object))
     else:
         file.write_bytes(pickle.dumps({"data": Code()}))
-    message = told(imagenet, tmp_path)
+    message = error_of(imagenet, tmp_path)
     assert message.startswith(f"cannot read {file}: ")
-    assert ("Object arrays cannot be loaded" if suffix else "it wants to load builtins.print") in message
+    assert ("Object arrays cannot be loaded" if suffix else "it would load builtins.print") in message
     assert "executed" not in capsys.readouterr().out
 
 
@@ -326,7 +328,7 @@ def test_a_refused_batch_leaves_nothing_in_the_cache(tmp_path, monkeypatch):
     file = tmp_path / "imagenet32" / "train_data_batch_10"
     whole_file = file.read_bytes()
     file.write_bytes(b"")
-    told(imagenet, tmp_path)
+    error_of(imagenet, tmp_path)
     assert not list((tmp_path / "cache").rglob("*.npy"))
     file.write_bytes(whole_file)
     assert len(imagenet(tmp_path)) == 20
@@ -334,21 +336,21 @@ def test_a_refused_batch_leaves_nothing_in_the_cache(tmp_path, monkeypatch):
 
 def test_verified_imagenet_has_as_many_images_as_published(tmp_path, monkeypatch):
     make_text(tmp_path)
-    assert "20 images where the official set has 1,281,167" in told(imagenet, tmp_path, verify=True)
-    published(monkeypatch, ImageNet32, 20)
+    assert "20 images where the official set has 1,281,167" in error_of(imagenet, tmp_path, verify=True)
+    published(monkeypatch, ImageNet32, images={"train": 20})
     assert len(imagenet(tmp_path, verify=True)) == 20
 
 
 def test_imagenet_that_lacks_a_file_is_incomplete_and_one_that_is_not_there_is_placed_by_hand(tmp_path):
     places = "imagenet32/train_data_batch_1 nor imagenet32/train_data_batch_1.npz"
-    assert f"ImageNet 32x32 is not there: no {places} in {tmp_path}: its terms want" in told(imagenet, tmp_path)
+    assert f"ImageNet 32x32 is not there: no {places} in {tmp_path}: its terms require" in error_of(imagenet, tmp_path)
     make_text(tmp_path)
     (tmp_path / "imagenet32" / "train_data_batch_4").unlink()
-    assert f"incomplete in {tmp_path}, imagenet32/train_data_batch_4 missing: its terms" in told(imagenet, tmp_path)
+    assert f"incomplete in {tmp_path}, imagenet32/train_data_batch_4 missing: its terms" in error_of(imagenet, tmp_path)
 
 
 def test_the_header_of_the_cached_array_is_as_long_for_one_image_as_for_all(tmp_path):
     for count in (0, 1, 1_281_167, 79_302_017):
         with (tmp_path / "header").open("wb") as stream:
-            outliers.write_header(stream, count)
+            write_header(stream, count)
             assert stream.tell() == 128

@@ -1,1 +1,48 @@
-"""What a named data set is: source, sums, layout, counts, terms."""
+"""The catalogue of named data sets: one YAML file each, without any code. Imports no torch."""
+
+import difflib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aloe_lightning.data.catalogue.card import Archive, DatasetCard, Page
+from aloe_lightning.errors import UserError
+
+FOLDERS = ("in_distribution", "outliers", "ood")
+
+
+@cache
+def cards() -> dict[str, DatasetCard]:
+    """Return the cards of all named sets by name; the files are read once."""
+    files = (file for folder in FOLDERS for file in sorted(Path(__file__).with_name(folder).glob("*.yaml")))
+    return {file.stem: read_card(file) for file in files}
+
+
+def read_card(file: Path) -> DatasetCard:
+    """Read the card of a set from its YAML file, whose keys are the attributes of `DatasetCard`."""
+    facts = _frozen(yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    archives = tuple(Archive(**archive) for archive in facts.pop("archives", ()))
+    return DatasetCard(name=file.stem, page=Page(**facts.pop("page")), archives=archives, **facts)
+
+
+def _frozen(value: Any) -> Any:
+    """Turn lists into tuples."""
+    if isinstance(value, dict):
+        return {key: _frozen(part) for key, part in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def card_of(name: str) -> DatasetCard:
+    """Return the card of a set by its name, or by the folder that its authors distribute it in (`dtd`).
+
+    Raises:
+        UserError: naming the nearest set.
+    """
+    for card in cards().values():
+        if name == card.name or name in {path.split("/")[0] for paths in card.layouts for path in paths}:
+            return card
+    close = difflib.get_close_matches(name, cards(), n=1, cutoff=0.5)
+    hint = f", did you mean {close[0]!r}?" if close else "."
+    raise UserError(f"no data set called {name!r}{hint} Known: {', '.join(cards())}; or a path to custom images")

@@ -1,1 +1,1 @@
-"""Fetch, verify, unpack and check data sets."""
+"""Download, verify, extract and check data sets."""

@@ -1,4 +1,4 @@
-"""Is a set there, whole and official? Asked through the very readers that training and evaluation use."""
+"""Checks of data sets through the same readers that training and evaluation use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,64 +6,64 @@ from typing import Literal
 
 import torch
 
-from aloe_lightning.data.catalogue.sets import CARDS
-from aloe_lightning.data.sets.readers import Parts, named_parts, own_parts
+from aloe_lightning.data.catalogue import card_of
+from aloe_lightning.data.sets.named import Splits
+from aloe_lightning.data.sets.readers import custom_splits, named_splits
 from aloe_lightning.errors import UserError
 
-State = Literal["official", "complete", "usable", "missing", "broken"]
-"""To the published MD5 sums; to the published counts, where no sums of the unpacked files are published; well-formed,
-but another copy or a part; not there; not to be read."""
-SUMMED = frozenset({"cifar10", "cifar100", "random_images_300k", "svhn"})
+DatasetState = Literal["official", "complete", "usable", "missing", "broken"]
+"""official: agrees with the published MD5 sums; complete: agrees with the published counts, where no sums of the
+extracted files are published; usable: well-formed, but another copy or a part; missing; broken: cannot be read."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found.
+    """The result of a check.
 
     Attributes:
-        name: of the set.
-        state: see `State`.
-        counts: images by split.
-        note: what is wrong, or differs from the published set.
+        name: name of the set.
+        state: see `DatasetState`.
+        counts: number of images by split.
+        note: the error, or the difference from the published set.
     """
 
     name: str
-    state: State
+    state: DatasetState
     counts: dict[str, int]
     note: str = ""
 
 
 def check(name: str, root: Path) -> Verdict:
-    """Read a named set (of one that is mapped, its ends) and hold it to what was published."""
-    card = CARDS[name]
+    """Read a named set (only both ends if it is memory-mapped) and compare it with the published facts."""
+    card = card_of(name)
     if card.layout(root) is None and not any((root / path).exists() for paths in card.layouts for path in paths):
         return Verdict(name, "missing", {}, card.remedy(root))
-    differs = ""
+    difference = ""
     for verify in (True, False):
         try:
-            counts = _read(named_parts(name, root, verify=verify))
+            counts = _count(named_splits(name, root, verify=verify))
         except UserError as error:
             if not verify:
                 return Verdict(name, "broken", {}, str(error))
-            differs = str(error)
+            difference = str(error)
         else:
-            whole: State = "official" if name in SUMMED else "complete"
-            return Verdict(name, whole if verify else "usable", counts, differs)
+            verified: DatasetState = "official" if card.sums else "complete"
+            return Verdict(name, verified if verify else "usable", counts, difference)
     raise AssertionError("the second round returns")
 
 
-def check_own(path: Path) -> Verdict:
-    """Read images of one's own."""
+def check_custom(path: Path) -> Verdict:
+    """Read custom images."""
     try:
-        return Verdict(str(path), "usable", _read(own_parts(path)))
+        return Verdict(str(path), "usable", _count(custom_splits(path)))
     except UserError as error:
         return Verdict(str(path), "broken", {}, str(error))
 
 
-def _read(parts: Parts) -> dict[str, int]:
-    """Number of images by split; each split gives up its first and last image."""
+def _count(splits: Splits) -> dict[str, int]:
+    """Return the number of images by split, after reading the first and the last one."""
     counts = {}
-    for split, load in parts.items():
+    for split, load in splits.items():
         images = load()
         counts[split] = len(images)
         if len(images):

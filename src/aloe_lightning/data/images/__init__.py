@@ -1,1 +1,1 @@
-"""Image sources, picture files, integrity, duplicates."""
+"""Image sources, picture files, integrity checks, duplicates."""

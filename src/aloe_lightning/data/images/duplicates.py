@@ -1,4 +1,4 @@
-"""Outliers that are also test images (or training images in distribution) must not be trained on: find them."""
+"""Detection of outliers that also occur in other sets."""
 
 import hashlib
 import json
@@ -10,40 +10,40 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import dctn
 from torch import Tensor
 
 from aloe_lightning.data.images.source import CHUNK, ExcludingSource, ImageSource, chunks
 from aloe_lightning.runtime.progress import track
-from aloe_lightning.storage.cache import cached, fingerprint
+from aloe_lightning.storage.cache import cached, content_hash
 
 BANDS = 4
-DIGESTED = 100_000
+"""By the pigeonhole principle two hashes that differ in at most 3 of 64 bits agree in one of 4 bands of 16 bits."""
+MAX_IMAGES_OF_DIGEST = 100_000
 MAX_DISTANCE = BANDS - 1
-"""Largest Hamming distance that is searched for: two hashes of 64 bits that differ in so few agree in a 16-bit band."""
+"""Largest Hamming distance of the search."""
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which outliers are also elsewhere.
+    """Outliers that also occur in other sets.
 
     Attributes:
-        indices: of these outliers, sorted.
-        found_in: how many of them are in each of the other sets; one that is in several counts in each.
+        indices: sorted indices of these outliers.
+        count_by_set: their number in each of the other sets; an outlier in several sets is counted in each.
     """
 
     indices: NDArray[np.int64]
-    found_in: dict[str, int]
+    count_by_set: dict[str, int]
 
     def __str__(self) -> str:
-        where = ", ".join(f"{count:,} in {name}" for name, count in self.found_in.items() if count)
-        return f"{len(self.indices):,} ({where})" if where else "none"
+        counts = ", ".join(f"{count:,} in {name}" for name, count in self.count_by_set.items() if count)
+        return f"{len(self.indices):,} ({counts})" if counts else "none"
 
 
-def without_duplicates(
+def exclude_duplicates(
     outliers: ImageSource, others: Mapping[str, ImageSource], distance: int | None = None
 ) -> tuple[ImageSource, Duplicates]:
-    """The outliers that are in none of the other sets, and which those were that are."""
+    """Return the outliers that occur in no other set, and the duplicates; see `find_duplicates`."""
     duplicates = find_duplicates(outliers, others, distance)
     return (ExcludingSource(outliers, duplicates.indices) if len(duplicates.indices) else outliers), duplicates
 
@@ -51,27 +51,30 @@ def without_duplicates(
 def find_duplicates(
     outliers: ImageSource, others: Mapping[str, ImageSource], distance: int | None = None
 ) -> Duplicates:
-    """Search the outliers for images of the other sets; what was searched once is remembered in the cache.
+    """Search the outliers for images of the other sets; the cache keeps the result.
 
     Args:
-        outliers: where to search.
-        others: what to search for, by name.
-        distance: None for equal pixels only; else also images whose perceptual hashes differ in at most so many of
-            their 64 bits, 0 to 3. Half the bits of a hash are set, so that the number that differ is even nearly
-            always: 2 is what 3 finds.
+        outliers: images to search.
+        others: images to search for, by name.
+        distance: None for equal pixels only; otherwise also images whose perceptual hashes differ in at most this many
+            of their 64 bits, 0 to 3. Since half the bits are set, distances are almost always even, so that 2 and 3
+            find the same.
+
+    Raises:
+        ValueError: if the distance is out of range.
     """
     if distance is not None and not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance must be in 0..{MAX_DISTANCE}, got {distance}")
-    known = {name: hashes_of(images) for name, images in others.items()}
+    exact = {name: hashes_of(images) for name, images in others.items()}
     if outliers.identity is None:
-        return _search(outliers, others, known, distance)
-    searched = [(name, hashlib.sha256(hashes.tobytes()).hexdigest()) for name, hashes in known.items()]
+        return _search(outliers, others, exact, distance)
+    hashes_of_sets = [(name, hashlib.sha256(hashes.tobytes()).hexdigest()) for name, hashes in exact.items()]
 
     def make(part: Path) -> None:
-        found = _search(outliers, others, known, distance)
-        part.write_text(json.dumps({"indices": found.indices.tolist(), "found_in": found.found_in}))
+        duplicates = _search(outliers, others, exact, distance)
+        part.write_text(json.dumps({"indices": duplicates.indices.tolist(), "found_in": duplicates.count_by_set}))
 
-    name = fingerprint("duplicates", outliers.identity, searched, distance)
+    name = content_hash("duplicates", outliers.identity, hashes_of_sets, distance)
     content = json.loads(cached(f"duplicates/{name}.json", make).read_text())
     return Duplicates(np.array(content["indices"], np.int64), content["found_in"])
 
@@ -79,38 +82,38 @@ def find_duplicates(
 def _search(
     outliers: ImageSource,
     others: Mapping[str, ImageSource],
-    known: Mapping[str, NDArray[np.uint64]],
+    hashes_by_set: Mapping[str, NDArray[np.uint64]],
     distance: int | None,
 ) -> Duplicates:
-    exact = {name: np.unique(hashes) for name, hashes in known.items()}
+    exact = {name: np.unique(hashes) for name, hashes in hashes_by_set.items()}
     similar = {} if distance is None else {name: PerceptualIndex(images) for name, images in others.items()}
-    found_in: Counter[str] = Counter(dict.fromkeys(others, 0))
+    count_by_set: Counter[str] = Counter(dict.fromkeys(others, 0))
     indices = []
-    for number, part in enumerate(track(chunks(outliers), len(outliers), "searching duplicates", step=CHUNK)):
-        hashes = exact_hashes(part)
-        looks = perceptual_hashes(part) if similar else None
-        anywhere = np.zeros(len(part), bool)
+    for chunk_index, chunk in enumerate(track(chunks(outliers), len(outliers), "searching duplicates", step=CHUNK)):
+        hashes = exact_hashes(chunk)
+        perceptual = perceptual_hashes(chunk) if similar else None
+        in_any_set = np.zeros(len(chunk), bool)
         for name in others:
-            here = np.isin(hashes, exact[name])
-            if looks is not None and distance is not None:
-                here |= similar[name].near(looks, distance)
-            found_in[name] += int(here.sum())
-            anywhere |= here
-        indices.append(np.flatnonzero(anywhere) + number * CHUNK)
-    return Duplicates(np.concatenate(indices) if indices else np.zeros(0, np.int64), dict(found_in))
+            in_set = np.isin(hashes, exact[name])
+            if perceptual is not None and distance is not None:
+                in_set |= similar[name].near(perceptual, distance)
+            count_by_set[name] += int(in_set.sum())
+            in_any_set |= in_set
+        indices.append(np.flatnonzero(in_any_set) + chunk_index * CHUNK)
+    return Duplicates(np.concatenate(indices) if indices else np.zeros(0, np.int64), dict(count_by_set))
 
 
 def exact_hashes(images: Tensor) -> NDArray[np.uint64]:
-    """Images uint8 (n, 3, 32, 32) -> 64 bits each (n,), equal for equal pixels and, for all purposes, only for them."""
+    """Return a 64-bit hash (n,) of each image, uint8 (n, 3, 32, 32): in practice equal for equal pixels only."""
     rows = images.contiguous().numpy().reshape(len(images), -1)
     return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows), np.uint64)
 
 
 def hashes_of(images: ImageSource) -> NDArray[np.uint64]:
-    """Exact hashes of a whole set (N,), remembered in the cache if the set has an identity."""
+    """Return the exact hashes of a whole set (N,), from the cache if the set has an identity."""
 
     def compute() -> NDArray[np.uint64]:
-        return np.concatenate([np.zeros(0, np.uint64), *(exact_hashes(part) for part in chunks(images))])
+        return np.concatenate([np.zeros(0, np.uint64), *(exact_hashes(chunk) for chunk in chunks(images))])
 
     def make(part: Path) -> None:
         with part.open("wb") as stream:
@@ -118,22 +121,26 @@ def hashes_of(images: ImageSource) -> NDArray[np.uint64]:
 
     if images.identity is None:
         return compute()
-    hashes: NDArray[np.uint64] = np.load(cached(f"duplicates/{fingerprint('exact', images.identity)}.npy", make))
+    hashes: NDArray[np.uint64] = np.load(cached(f"duplicates/{content_hash('exact', images.identity)}.npy", make))
     return hashes
 
 
 def digest_of(images: ImageSource) -> str:
-    """Eight hex digits of a set's length and pixels; of a set of more than 100,000 images, of as many evenly spaced."""
-    chosen = torch.linspace(0, len(images) - 1, min(len(images), DIGESTED), dtype=torch.float64).round().long()
-    hashes = b"".join(exact_hashes(images.take(part)).tobytes() for part in torch.split(chosen, CHUNK))
+    """Return an 8-digit hexadecimal hash of the set's length and of up to 100,000 evenly spaced images."""
+    count = min(len(images), MAX_IMAGES_OF_DIGEST)
+    indices = torch.linspace(0, len(images) - 1, count, dtype=torch.float64).round().long()
+    hashes = b"".join(exact_hashes(images.take(chunk)).tobytes() for chunk in torch.split(indices, CHUNK))
     return hashlib.sha256(len(images).to_bytes(8, "big") + hashes).hexdigest()[:8]
 
 
 def perceptual_hashes(images: Tensor) -> NDArray[np.uint64]:
-    """Images uint8 (n, 3, 32, 32) -> 64 bits each (n,), nearly the same for other brightness, contrast, compression.
+    """Return a 64-bit perceptual hash (n,) of each image, uint8 (n, 3, 32, 32).
 
-    The bits say which of the 8 x 8 lowest frequencies of the grey picture exceed their median (pHash).
+    It changes little with brightness, contrast and compression. Bit i is set if the i-th of the 8 x 8 lowest DCT
+    coefficients of the grey image exceeds their median (pHash).
     """
+    from scipy.fft import dctn
+
     red, green, blue = images.numpy().transpose(1, 0, 2, 3).astype(np.float32)
     spectra = dctn(0.299 * red + 0.587 * green + 0.114 * blue, axes=(1, 2), norm="ortho")[:, :8, :8].reshape(-1, 64)
     bits = spectra > np.median(spectra, axis=1, keepdims=True)
@@ -141,7 +148,7 @@ def perceptual_hashes(images: Tensor) -> NDArray[np.uint64]:
 
 
 class PerceptualIndex:
-    """Hashes of a set, sorted by each of their four bands, so that near ones are found without comparing all pairs."""
+    """Index of the perceptual hashes of a set for Hamming search (multi-index hashing)."""
 
     def __init__(self, images: ImageSource) -> None:
         hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *map(perceptual_hashes, chunks(images))]))
@@ -152,18 +159,19 @@ class PerceptualIndex:
             self.by_band.append((keys[order], hashes[order]))
 
     def near(self, hashes: NDArray[np.uint64], distance: int) -> NDArray[np.bool_]:
-        """Whether the set holds a hash within a Hamming distance of at most 3, for each of the hashes (n,)."""
-        close = np.zeros(len(hashes), bool)
+        """Return, for each hash (n,), True if the set has one at Hamming distance <= `distance` (<= MAX_DISTANCE)."""
+        is_near = np.zeros(len(hashes), bool)
         for band, (keys, sorted_hashes) in enumerate(self.by_band):
-            wanted = _band(hashes, band)
-            first, last = np.searchsorted(keys, wanted, "left"), np.searchsorted(keys, wanted, "right")
+            query_keys = _band(hashes, band)
+            first, last = np.searchsorted(keys, query_keys, "left"), np.searchsorted(keys, query_keys, "right")
             counts = last - first
-            asked = np.repeat(np.arange(len(hashes)), counts)
-            # Places first[i], first[i] + 1, ... last[i] - 1 of each i, one after another.
-            places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
-            differing = np.bitwise_count(hashes[asked] ^ sorted_hashes[places])
-            close[asked[differing <= distance]] = True
-        return close
+            queries = np.repeat(np.arange(len(hashes)), counts)
+            # Positions first[i], first[i] + 1, ... last[i] - 1 for each i, concatenated.
+            starts = np.repeat(first, counts) - np.repeat(np.cumsum(counts) - counts, counts)
+            candidates = sorted_hashes[np.arange(counts.sum()) + starts]
+            differing_bits = np.bitwise_count(hashes[queries] ^ candidates)
+            is_near[queries[differing_bits <= distance]] = True
+        return is_near
 
 
 def _band(hashes: NDArray[np.uint64], band: int) -> NDArray[np.uint64]:

@@ -1,37 +1,39 @@
-"""Images from a folder of picture files or from an `.npy` array: anybody's outliers and OOD test sets."""
+"""Images from a folder of picture files or from an `.npy` array, as custom outliers and OOD test sets."""
 
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torchvision.transforms.functional import center_crop, resize
 
+from aloe_lightning.data.catalogue.card import Fit
 from aloe_lightning.data.images.integrity import read_npy
 from aloe_lightning.data.images.source import MappedImages
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import track
-from aloe_lightning.storage.cache import cached, fingerprint, identity_of
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import PositiveInt, Text
+from aloe_lightning.storage.cache import cached, content_hash, identity_of
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 SIZE = 32
-READER = 2  # part of the cache's key: raise it when `read_image` gives other pixels
-
-Fit = Literal["cover", "crop", "stretch"]
-"""How a picture becomes 32x32: short side resized and the middle cropped; the middle cropped; resized as a whole."""
+READER_VERSION = 2
+"""Part of the cache's key: increase it when `read_image` returns other pixels."""
 
 
 def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
-    """One picture as uint8 (32, 32, 3); resizing is bilinear with antialiasing, a picture of 32x32 is left alone.
+    """Read a picture as uint8 (32, 32, 3); resizing is bilinear with antialiasing, 32x32 pixels are left unchanged.
 
     Raises:
         UserError: naming the file, if it cannot be decoded.
     """
+    from torchvision.transforms.functional import center_crop, resize
+
     try:
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)
@@ -42,7 +44,7 @@ def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
                     f"its pixels are of 32 bits, mode {image.mode}, of unknown range: convert it to 8 bits"
                 )
             image = image.convert("RGB")
-    except Exception as error:  # a broken picture raises whatever its decoder likes, SyntaxError for PNG
+    except Exception as error:  # a broken picture raises anything, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
     if image.size != (SIZE, SIZE):
         if fit == "stretch":
@@ -53,20 +55,20 @@ def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """All picture files under a folder at any depth, hidden ones left out, sorted by path."""
-    found, seen = [], set()
-    for place, names, files in os.walk(folder, followlinks=True):
+    """Return all picture files under a folder at any depth, except hidden ones, sorted by path."""
+    files, visited = [], set()
+    for place, folder_names, file_names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        # A link back to where the walk came from would lead round in circles.
-        names[:] = [] if real in seen else [name for name in names if not name.startswith(".")]
-        seen.add(real)
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(file for file in found if file.suffix.lower() in SUFFIXES)
+        # A link to a folder that was visited already would make the walk endless.
+        folder_names[:] = [] if real in visited else [name for name in folder_names if not name.startswith(".")]
+        visited.add(real)
+        files += [Path(place, name) for name in file_names if not name.startswith(".")]
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 
 def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> MappedImages:
-    """Decode files below a folder; the pixels are kept in the cache, so that the next run need not decode again."""
-    identity = fingerprint(identity_of(files, folder), fit, READER)
+    """Decode files below a folder; the cache keeps the pixels, so that the next run does not decode again."""
+    identity = content_hash(identity_of(files, folder), fit, READER_VERSION)
 
     def decode(part: Path) -> None:
         with part.open("wb") as stream, ThreadPoolExecutor() as pool:
@@ -79,34 +81,35 @@ def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> Ma
 
 
 def from_cache(file: Path) -> NDArray[np.uint8]:
-    """An `.npy` of images that this package made; one that was damaged since is removed, so that it is made again."""
+    """Map an `.npy` of images that this package wrote; a damaged file is removed, so that it is made again."""
     try:
         return read_npy(file)
     except UserError as error:
         file.unlink()
-        raise UserError(f"{file} was damaged and is removed: run again, it will be made anew") from error
+        raise UserError(f"{file} was damaged and is removed: run again to make it anew") from error
 
 
 def write_header(stream: BinaryIO, count: int) -> None:
-    """The beginning of an `.npy` of `count` images, always 128 bytes long; the pixels follow, (32, 32, 3) each."""
+    """Write the header of an `.npy` of `count` images, always 128 bytes; the pixels follow, (32, 32, 3) per image."""
     shape = (count, SIZE, SIZE, 3)
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder:
-    """All pictures under a folder, of any size and depth, in sorted order of their paths.
+    """All pictures under a folder, of any size and at any depth, sorted by path.
 
     Attributes:
-        path: the folder.
-        count: how many pictures there must be; None for any number.
+        path: folder of the pictures.
+        count: required number of pictures; null: any.
     """
 
-    path: str
-    count: int | None = None
+    path: Text
+    count: PositiveInt | None = None
 
     def load(self) -> MappedImages:
-        """Decode everything, or find it in the cache."""
+        """Return all images; they are decoded once and then read from the cache."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise UserError(f"no folder of images at {folder.absolute()}: put the pictures there, or correct the path")
@@ -114,25 +117,26 @@ class ImageFolder:
         if not files:
             raise UserError(f"no images in {folder.absolute()}: looked for {', '.join(sorted(SUFFIXES))} at any depth")
         if self.count is not None and len(files) != self.count:
-            raise UserError(f"{folder.absolute()} holds {len(files)} images; this set has {self.count}")
+            raise UserError(f"{folder.absolute()} has {len(files)} images; this set has {self.count}")
         return read_pictures(files, folder)
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class NpyImages:
     """Images in a memory-mapped `.npy`: uint8 (N, 32, 32, 3), the layout of 300K_random_images.npy.
 
     Attributes:
-        path: the file.
+        path: file of the images.
     """
 
-    path: str
+    path: Text
 
     def load(self) -> MappedImages:
-        """Map the file; images are read as they are needed."""
-        return mapped(Path(self.path).expanduser())
+        """Map the file; images are read when they are used."""
+        return map_images(Path(self.path).expanduser())
 
 
-def mapped(file: Path) -> MappedImages:
-    """An `.npy` of images, memory-mapped."""
+def map_images(file: Path) -> MappedImages:
+    """Map an `.npy` of images into memory."""
     return MappedImages(read_npy(file), identity=identity_of([file], file.parent))

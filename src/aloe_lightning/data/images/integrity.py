@@ -1,4 +1,4 @@
-"""Is a data file what it should be? Every "no" says which file, why, and what to do."""
+"""Checks of data files; every error names the file, the reason and the remedy."""
 
 import hashlib
 import pickle
@@ -22,37 +22,37 @@ PICKLED_ARRAYS |= {
 
 
 def require_files(name: str, folder: Path, sums: Mapping[str, str], *, verify: bool, remedy: str) -> None:
-    """Check that files are there and, if asked, that their MD5 sums are the official ones.
+    """Check that files exist and, if `verify`, that their MD5 sums are the official ones.
 
     Raises:
         UserError: naming the folder and the missing or altered files.
     """
     missing = [file for file in sums if not (folder / file).is_file()]
     if missing:
-        what = "not there" if len(missing) == len(sums) else f"incomplete, {', '.join(missing)} missing"
-        raise UserError(f"{name} is {what} in {folder.absolute()}: {remedy}")
+        state = "not there" if len(missing) == len(sums) else f"incomplete, {', '.join(missing)} missing"
+        raise UserError(f"{name} is {state} in {folder.absolute()}: {remedy}")
     if verify:
         for file, expected in sums.items():
             with (folder / file).open("rb") as stream:
-                found = hashlib.file_digest(stream, "md5").hexdigest()
-            if found != expected:
+                md5 = hashlib.file_digest(stream, "md5").hexdigest()
+            if md5 != expected:
                 raise UserError(
-                    f"{folder.absolute() / file} is not the official file: MD5 {found}, expected {expected}; "
-                    "fetch it again, or set data.verify=false if you know this copy"
+                    f"{folder.absolute() / file} is not the official file: MD5 {md5}, expected {expected}; "
+                    "download it again, or set paths.verify=false if you know this copy"
                 )
 
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in PICKLED_ARRAYS:
-            raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+            raise pickle.UnpicklingError(f"it would load {module}.{name}")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def read_pickle(path: Path, kind: str = "a CIFAR batch") -> dict[str, Any]:
-    """Read a pickled dictionary of plain values and numpy arrays, as many sets ship them; anything else is refused.
+def read_pickle(path: Path, content_name: str = "a CIFAR batch") -> dict[str, Any]:
+    """Read a pickled dictionary of plain values and numpy arrays, a common format; anything else is refused.
 
-    Keys come as text, whether Python 2 or Python 3 wrote the file.
+    Keys are returned as text, whether Python 2 or Python 3 wrote the file.
 
     Raises:
         UserError: if the file is truncated or holds anything but that.
@@ -61,9 +61,9 @@ def read_pickle(path: Path, kind: str = "a CIFAR batch") -> dict[str, Any]:
         with path.open("rb") as stream:
             content = _ArraysOnly(stream, encoding="bytes").load()
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise UserError(f"cannot read {path.absolute()}: truncated or not {kind} ({error})") from error
+        raise UserError(f"cannot read {path.absolute()}: truncated or not {content_name} ({error})") from error
     if not isinstance(content, dict):
-        raise UserError(f"cannot read {path.absolute()}: not {kind}")
+        raise UserError(f"cannot read {path.absolute()}: not {content_name}")
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 

@@ -1,4 +1,4 @@
-"""Where images come from: something with a length that gives uint8 images for an index tensor."""
+"""Image sources: objects with a length that return uint8 images for an index tensor."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 
 Order = Literal["shuffled", "blocks"]
 CHUNK = 8192
+"""Number of images that are read together."""
 
 
 class ImageSource(Protocol):
@@ -19,25 +20,25 @@ class ImageSource(Protocol):
 
     @property
     def order(self) -> Order:
-        """How an epoch goes through them: image by image at random, or in blocks of the file from a random place."""
+        """Order of an epoch: images at random, or a contiguous block of the file from a random position."""
         ...
 
     @property
     def identity(self) -> str | None:
-        """What tells these pixels from others without reading them; None where only reading does."""
+        """Text that identifies the pixels without reading them; None if only reading them does."""
         ...
 
     @property
     def labels(self) -> Tensor | None:
-        """Classes, int64 (N,); None where there are none, as in outliers, or where they are of no use."""
+        """Classes, int64 (N,); None if there are none, as for outliers, or if they are of no use."""
         ...
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         ...
 
     def take(self, indices: Tensor) -> Tensor:
-        """Indices (n,) -> uint8 images (n, 3, 32, 32)."""
+        """Return the images at indices (n,), uint8 (n, 3, 32, 32)."""
         ...
 
 
@@ -47,7 +48,9 @@ class ImageSet:
 
     Attributes:
         images: uint8 (N, 3, 32, 32).
-        labels: int64 (N,), or None where there are no classes.
+        labels: int64 (N,), or None without classes.
+        order: order of an epoch.
+        identity: text that identifies the pixels, or None.
     """
 
     images: Tensor
@@ -59,15 +62,15 @@ class ImageSet:
         return len(self.images)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Indices (n,) -> uint8 images (n, 3, 32, 32)."""
+        """Return the images at indices (n,), uint8 (n, 3, 32, 32)."""
         return self.images[indices]
 
-    def pick(self, chosen: Tensor) -> "ImageSet":
-        """The images at these indices (n,), with their labels."""
-        return ImageSet(self.images[chosen], None if self.labels is None else self.labels[chosen])
+    def pick(self, indices: Tensor) -> "ImageSet":
+        """Return the images at indices (n,) with their labels."""
+        return ImageSet(self.images[indices], None if self.labels is None else self.labels[indices])
 
     def subset(self, count: int | None, seed: int = 0) -> "ImageSet":
-        """`count` images drawn without replacement by a fixed seed, in their old order; all of them if None or more."""
+        """Return `count` images drawn without replacement by a fixed seed, in their order; all if None or too many."""
         if count is None or count >= len(self):
             return self
         return self.pick(torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:count].sort().values)
@@ -75,12 +78,13 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class MappedImages:
-    """Images in a memory-mapped array, uint8 (N, 32, 32, 3); only the rows asked for are read.
+    """Images in a memory-mapped array, uint8 (N, 32, 32, 3); only the requested rows are read.
 
     Attributes:
         rows: the array.
-        labels: int64 (N,), or None where there are no classes.
-        identity: of the file.
+        labels: int64 (N,), or None without classes.
+        order: order of an epoch.
+        identity: text that identifies the file, or None.
     """
 
     rows: NDArray[np.uint8]
@@ -92,68 +96,68 @@ class MappedImages:
         return len(self.rows)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Indices (n,) -> uint8 images (n, 3, 32, 32); reads in file order, returns in the order asked."""
+        """Return the images at indices (n,), uint8 (n, 3, 32, 32); the file is read in its own order."""
         return channels_first(rows_at(self.rows, indices))
 
 
 class ExcludingSource:
-    """A source that leaves some of its images out, without copying the others.
+    """A source that hides some images of another one, without copying the remaining images.
 
     Args:
         source: all images.
-        left_out: indices not to be seen, in any order.
+        excluded: indices to hide, in any order.
     """
 
-    def __init__(self, source: ImageSource, left_out: NDArray[np.int64]) -> None:
+    def __init__(self, source: ImageSource, excluded: NDArray[np.int64]) -> None:
         self.source = source
-        self.left_out = np.unique(left_out)
-        # Before the k-th image left out stand `gaps[k]` that are kept, so that kept image i comes after as many
-        # left-out ones as there are gaps <= i.
-        self.gaps = torch.from_numpy(self.left_out - np.arange(len(self.left_out)))
-        if len(self.left_out) and not 0 <= self.left_out[0] <= self.left_out[-1] < len(source):
-            raise ValueError(f"indices to leave out must be in 0..{len(source) - 1}")
+        self.excluded = np.unique(excluded)
+        # `remaining_before[k]` images remain before the k-th excluded one, so that remaining image i follows as many
+        # excluded ones as there are entries <= i.
+        self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
+        if len(self.excluded) and not 0 <= self.excluded[0] <= self.excluded[-1] < len(source):
+            raise ValueError(f"excluded indices must be in 0..{len(source) - 1}")
 
     @property
     def order(self) -> Order:
-        """As of the whole source."""
+        """Order of the whole source."""
         return self.source.order
 
     @property
     def identity(self) -> str | None:
-        """Of the whole source and of what is left out."""
-        which = hashlib.sha256(self.left_out.tobytes()).hexdigest()[:16]
-        return self.source.identity and f"{self.source.identity} without {which}"
+        """Identity of the whole source together with the excluded indices."""
+        excluded = hashlib.sha256(self.excluded.tobytes()).hexdigest()[:16]
+        return self.source.identity and f"{self.source.identity} without {excluded}"
 
     @property
     def labels(self) -> Tensor | None:
-        """Of the images that are kept."""
+        """Classes of the remaining images."""
         if self.source.labels is None:
             return None
-        kept = torch.ones(len(self.source), dtype=torch.bool)
-        kept[torch.from_numpy(self.left_out)] = False
-        return self.source.labels[kept]
+        remains = torch.ones(len(self.source), dtype=torch.bool)
+        remains[torch.from_numpy(self.excluded)] = False
+        return self.source.labels[remains]
 
     def __len__(self) -> int:
-        return len(self.source) - len(self.left_out)
+        return len(self.source) - len(self.excluded)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Indices (n,) among the kept -> uint8 images (n, 3, 32, 32)."""
-        return self.source.take(indices + torch.searchsorted(self.gaps, indices, right=True))
+        """Return the images at indices (n,) among the remaining ones, uint8 (n, 3, 32, 32)."""
+        return self.source.take(indices + torch.searchsorted(self.remaining_before, indices, right=True))
 
 
 def chunks(source: ImageSource) -> Iterator[Tensor]:
-    """All images of a source in order, a few thousand at a time, uint8 (n, 3, 32, 32)."""
+    """Yield all images of a source in order, `CHUNK` at a time, uint8 (n, 3, 32, 32)."""
     for start in range(0, len(source), CHUNK):
         yield source.take(torch.arange(start, min(start + CHUNK, len(source))))
 
 
 def rows_at(rows: NDArray[np.uint8], indices: Tensor) -> NDArray[np.uint8]:
-    """Rows of a mapped array in the order asked, each read once and in the order of the file."""
-    wanted, place = np.unique(indices.numpy(), return_inverse=True)
-    found: NDArray[np.uint8] = rows[wanted][place]
-    return found
+    """Return rows of a mapped array in the order of the indices; each is read once, in the order of the file."""
+    unique_indices, positions = np.unique(indices.numpy(), return_inverse=True)
+    selected: NDArray[np.uint8] = rows[unique_indices][positions]
+    return selected
 
 
 def channels_first(pixels: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> Tensor:
-    """uint8 (N, H, W, 3) -> contiguous uint8 tensor (N, 3, H, W)."""
+    """Convert uint8 (N, H, W, 3) to a contiguous uint8 tensor (N, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(np.asarray(pixels).transpose(0, 3, 1, 2)))

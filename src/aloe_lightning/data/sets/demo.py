@@ -1,6 +1,5 @@
-"""The embedded demo set: seeded procedural pictures that need no file and no network (see `demo_pictures`)."""
+"""The embedded demo: seeded procedural pictures that require no file and no network (see `demo_pictures`)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,55 +9,53 @@ from torch import Tensor
 from aloe_lightning.data.augmentation import random_crop_flip
 from aloe_lightning.data.images.source import ImageSet
 from aloe_lightning.data.sets import demo_pictures
+from aloe_lightning.data.sets.demo_pictures import OODKind
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import PositiveInt
 
 TRAIN_SEED, TEST_SEED, OUTLIER_SEED, OOD_SEED = 1, 2, 3, 4
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Demo:
     """Ten classes of drawn shapes as in-distribution data.
 
     Attributes:
-        name: as records and folders state it.
-        num_classes: 10.
-        mean: channel means in [0, 1], for the net's normalisation.
-        std: channel standard deviations in [0, 1].
-        num_train: training images.
-        num_test: test images, drawn from another seed.
-        augment: pad-4 random crop and horizontal flip of training images.
-        augment_outliers: the same of the outliers beside them.
+        num_train: number of training images.
+        num_test: number of test images, drawn from another seed.
+        augment: pad training images by 4 pixels, crop them at random and flip them at random.
+        augment_outliers: augment the outliers in the same way.
     """
 
-    name: str
-    num_classes: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    num_train: int
-    num_test: int
+    num_classes: ClassVar[int] = demo_pictures.NUM_CLASSES
+    mean: ClassVar[tuple[float, ...]] = (0.40, 0.40, 0.40)
+    std: ClassVar[tuple[float, ...]] = (0.145, 0.145, 0.145)
+    split: ClassVar[str] = "test"
+
+    num_train: PositiveInt = 4000
+    num_test: PositiveInt = 400
     augment: bool = False
     augment_outliers: bool = False
 
-    split: ClassVar[str] = "test"
-
     def train_set(self) -> ImageSet:
-        """Training images with labels."""
-        images, labels = demo_pictures.in_distribution(self.num_train, TRAIN_SEED)
-        return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+        """Return the training images with labels."""
+        return _labelled(self.num_train, TRAIN_SEED)
 
     def test_set(self) -> ImageSet:
-        """Test images with labels."""
-        images, labels = demo_pictures.in_distribution(self.num_test, TEST_SEED)
-        return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+        """Return the test images with labels."""
+        return _labelled(self.num_test, TEST_SEED)
 
     def excluded_from_training(self) -> dict[str, ImageSet]:
-        """What must not be trained on besides the test set: nothing."""
+        """Return no images: the test set is excluded anyway."""
         return {}
 
-    def augmented(self, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
-        """A training batch, uint8 (B, 3, 32, 32), cropped and flipped at random if asked for."""
-        return random_crop_flip(images, generator=draws) if self.augment else images
+    def augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a training batch, uint8 (B, 3, 32, 32), cropped and flipped at random if `augment`."""
+        return random_crop_flip(images, generator=generator) if self.augment else images
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DemoOutliers:
     """The auxiliary outliers of the demo.
@@ -67,25 +64,31 @@ class DemoOutliers:
         count: number of images.
     """
 
-    count: int
+    count: PositiveInt = 8000
 
     def load(self) -> ImageSet:
-        """Draw them."""
+        """Return the images."""
         return ImageSet(torch.from_numpy(demo_pictures.outliers(self.count, OUTLIER_SEED)))
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class DemoOOD:
     """An OOD test set of the demo, different in kind from its outliers.
 
     Attributes:
-        kind: one of `demo_pictures.OOD_KINDS`.
+        kind: subject of the pictures.
         count: number of images.
     """
 
-    kind: str
-    count: int
+    kind: OODKind
+    count: PositiveInt = 200
 
     def load(self) -> ImageSet:
-        """Draw them."""
+        """Return the images."""
         return ImageSet(torch.from_numpy(demo_pictures.ood(self.kind, self.count, OOD_SEED)))
+
+
+def _labelled(count: int, seed: int) -> ImageSet:
+    images, labels = demo_pictures.in_distribution(count, seed)
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))

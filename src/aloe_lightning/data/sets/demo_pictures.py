@@ -1,14 +1,14 @@
 """Seeded procedural pictures for the embedded demo: ten kinds of signs, dead leaves, and OOD kinds unlike either.
 
-Every picture is uint8 (3, 32, 32). A sign is an antialiased shape of random place, size, tilt and colour, a little
-lighter than the smooth, faintly noisy ground it stands on. The training outliers are dead leaves: flat shapes that
-hide one another. The OOD test sets are waves, clouds, print and a photograph. Nothing here knows a net or an attack:
-how hard the pictures are follows from contrast, noise, size and place alone.
+Every picture is uint8 (3, 32, 32). A sign is an antialiased shape of random position, size, tilt and colour, slightly
+lighter than its smooth, faintly noisy background. The training outliers are dead leaves: flat shapes that occlude one
+another. The OOD test sets are waves, clouds, print and a photograph. Their difficulty depends on contrast, noise, size
+and position alone, not on any net or attack.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import matplotlib
 import numpy as np
@@ -20,14 +20,16 @@ from aloe_lightning.errors import UserError
 
 Floats = NDArray[Any]
 Pictures = NDArray[np.uint8]
+OODKind = Literal["stripes", "ripples", "clouds", "print", "photograph"]
+OOD_KINDS: tuple[OODKind, ...] = get_args(OODKind)
 Outline = Callable[[Floats, Floats], Floats]
 """Distance to a shape's outline at x (right) and y (down), in units of its size: negative inside."""
 
 SIDE = 32
-CONTRAST = (0.1, 0.18)  # RMS over the channels between a sign and its ground, of the range [0, 1]
+CONTRAST = (0.1, 0.18)  # RMS over the channels between a sign and its background, of the range [0, 1]
 NOISE = (0.004, 0.016)  # standard deviation of the pixel noise on every picture
-LEAVES = 21  # per picture of dead leaves: enough to hide the ground nearly everywhere
-CHUNK = 64  # pictures of dead leaves drawn at once: their planes stay in the processor's cache
+LEAVES = 21  # per picture of dead leaves: enough to cover the background nearly everywhere
+DRAWN_AT_ONCE = 64  # pictures of dead leaves: their planes fit into the processor's cache
 
 
 def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
@@ -35,7 +37,7 @@ def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
 
 
 def _star(x: Floats, y: Floats) -> Floats:
-    fold = np.abs(np.arctan2(x, -y) % (0.4 * np.pi) - 0.2 * np.pi)  # angle from the notch between two points
+    fold = np.abs(np.arctan2(x, -y) % (0.4 * np.pi) - 0.2 * np.pi)  # angle from the notch between two tips
     return np.asarray(np.hypot(x, y) * np.cos(fold - 0.9) - 0.42)
 
 
@@ -61,7 +63,7 @@ _PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.j
 
 
 def in_distribution(count: int, seed: int) -> tuple[Pictures, NDArray[np.int64]]:
-    """Signs on smooth grounds, the ten classes in equal shares (to within one picture), shuffled.
+    """Draw signs on smooth backgrounds, shuffled, with equally many of each class (to within one).
 
     Args:
         count: N.
@@ -80,27 +82,19 @@ def in_distribution(count: int, seed: int) -> tuple[Pictures, NDArray[np.int64]]
 
 
 def outliers(count: int, seed: int) -> Pictures:
-    """Training outliers: dead leaves from coarse to fine, from pale to gaudy.
-
-    Args:
-        count: N.
-        seed: of everything.
-
-    Returns:
-        (N, 3, 32, 32).
-    """
+    """Draw training outliers (count, 3, 32, 32) by a seed: dead leaves, coarse to fine and pale to colourful."""
     rng = np.random.default_rng([seed, 1])
     pictures = np.empty((count, 3, SIDE, SIDE), np.uint8)
-    for start in range(0, count, CHUNK):
-        pictures[start : start + CHUNK] = _dead_leaves(min(CHUNK, count - start), rng)
+    for start in range(0, count, DRAWN_AT_ONCE):
+        pictures[start : start + DRAWN_AT_ONCE] = _dead_leaves(min(DRAWN_AT_ONCE, count - start), rng)
     return pictures
 
 
-def ood(kind: str, count: int, seed: int) -> Pictures:
-    """Test pictures that are neither signs nor dead leaves.
+def ood(kind: OODKind, count: int, seed: int) -> Pictures:
+    """Draw test pictures that are neither signs nor dead leaves.
 
     Args:
-        kind: one of `OOD_KINDS`.
+        kind: subject of the pictures.
         count: N.
         seed: of everything.
 
@@ -108,10 +102,8 @@ def ood(kind: str, count: int, seed: int) -> Pictures:
         (N, 3, 32, 32).
 
     Raises:
-        UserError: for an unknown kind, or if the photograph is wanted and this matplotlib came without it.
+        UserError: if the photograph is requested and this matplotlib does not have it.
     """
-    if kind not in OOD_KINDS:
-        raise UserError(f"unknown kind {kind!r}; one of {', '.join(OOD_KINDS)}")
     return _OOD[kind](count, np.random.default_rng([seed, 2 + OOD_KINDS.index(kind)]))
 
 
@@ -122,9 +114,9 @@ def _uniform(rng: Generator, low: float, high: float, *shape: int) -> Floats:
 def _place(
     rng: Generator, count: int, sizes: tuple[float, float], shift: float, tilt: float
 ) -> tuple[Floats, Floats, Floats]:
-    """Coordinates x, y (N, 32, 32) of shapes near the middle, in units of their sizes, and the sizes (N, 1, 1).
+    """Draw coordinates x, y (N, 32, 32) of shapes near the centre, in units of their sizes, and the sizes (N, 1, 1).
 
-    Sizes are in pixels and even in their logarithm; `shift` pixels and `tilt` radians are the most either way.
+    Sizes are in pixels and log-uniform; `shift` pixels and `tilt` radians are the largest in either direction.
     """
     axis = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     size = np.exp(_uniform(rng, float(np.log(sizes[0])), float(np.log(sizes[1])), count, 1, 1))
@@ -136,12 +128,12 @@ def _place(
 
 
 def _paint(ground: Floats, colour: Floats, coverage: Floats) -> Floats:
-    """Colour (N, 3, 1, 1) or (N, 3, 32, 32) over a ground (N, 3, 32, 32), as far as coverage (N, 32, 32) goes."""
+    """Blend a colour (N, 3, 1, 1) or (N, 3, 32, 32) over a ground (N, 3, 32, 32) with coverage (N, 32, 32)."""
     return np.asarray(ground + (colour - ground) * coverage[:, None])
 
 
 def _coverage(distance: Floats) -> Floats:
-    """How much of a pixel lies inside an outline so many pixels away from its middle: antialiasing."""
+    """Return the share of a pixel inside an outline at a distance in pixels from the pixel's centre: antialiasing."""
     return (0.5 - distance).clip(0, 1)
 
 
@@ -153,14 +145,14 @@ def _finish(images: Floats, rng: Generator) -> Pictures:
 
 
 def _contrasts(rng: Generator, count: int) -> Floats:
-    """Colour differences (N, 3, 1, 1) whose RMS over the channels is uniform in `CONTRAST`."""
+    """Draw colour differences (N, 3, 1, 1) whose RMS over the channels is uniform in `CONTRAST`."""
     direction = rng.standard_normal((count, 3, 1, 1), dtype=np.float32)
     direction /= np.sqrt(np.square(direction).mean(1, keepdims=True))
     return np.asarray(direction * _uniform(rng, *CONTRAST, count, 1, 1, 1))
 
 
 def _smooth(rng: Generator, count: int, knots: int, amplitude: float) -> Floats:
-    """Smooth fields (N, 3, 32, 32): random values on a knots x knots grid, interpolated linearly."""
+    """Draw smooth fields (N, 3, 32, 32): random values on a knots x knots grid, interpolated linearly."""
     place = np.linspace(0, knots - 1, SIDE, dtype=np.float32)
     weights = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(knots, dtype=np.float32)))
     grid = amplitude * rng.standard_normal((count, 3, knots, knots), dtype=np.float32)
@@ -168,14 +160,14 @@ def _smooth(rng: Generator, count: int, knots: int, amplitude: float) -> Floats:
 
 
 def _signs(outline: Outline, count: int, rng: Generator) -> Pictures:
-    """Signs of one class: a shape lighter in every channel than the smooth ground that shows through it."""
+    """Draw signs of one class: a shape, lighter in every channel than the smooth background that shines through."""
     ground = _uniform(rng, 0.15, 0.6, count, 3, 1, 1) + _smooth(rng, count, 4, 0.04)
     x, y, size = _place(rng, count, (10, 14), shift=1.5, tilt=0.15)
     return _finish(_paint(ground, ground + np.abs(_contrasts(rng, count)), _coverage(outline(x, y) * size)), rng)
 
 
 def _dead_leaves(count: int, rng: Generator) -> Pictures:
-    """Leaves of three outlines one over the other; every picture has its own scale and its own range of colours."""
+    """Draw leaves of three outlines over one another; every picture has a scale and a range of colours."""
     images: Floats = np.tile(_uniform(rng, 0, 1, count, 3, 1, 1), (SIDE, SIDE))
     scale = _uniform(rng, 0.5, 1.5, count, 1, 1)
     spread = _uniform(rng, 0.1, 0.8, count, 1, 1, 1)
@@ -189,34 +181,34 @@ def _dead_leaves(count: int, rng: Generator) -> Pictures:
 
 
 def _two_colours(mixture: Floats, rng: Generator) -> Floats:
-    """Mixture (N, 32, 32) in [0, 1] of two random colours, as different as a sign and its ground."""
+    """Mix two random colours by (N, 32, 32) in [0, 1]; they differ as a sign and its background do."""
     count = len(mixture)
     colour = _uniform(rng, 0.25, 0.75, count, 3, 1, 1)
     return _paint(colour, colour + _contrasts(rng, count), mixture)
 
 
 def _waves(periods: Floats, rng: Generator) -> Pictures:
-    """Waves along a coordinate (N, 32, 32) that counts periods, from sinusoidal to nearly square."""
+    """Draw waves along a coordinate (N, 32, 32) in periods, from sinusoidal to nearly square."""
     sine = np.sin(2 * np.pi * periods) * _uniform(rng, 1, 8, len(periods), 1, 1)
     return _finish(_two_colours((0.5 + 0.5 * sine).clip(0, 1), rng), rng)
 
 
 def _stripes(count: int, rng: Generator) -> Pictures:
-    """Straight gratings in any direction, three to sixteen pixels a period."""
+    """Draw straight gratings in any direction with periods of three to sixteen pixels."""
     x, _, _ = _place(rng, count, (3, 16), shift=SIDE / 2, tilt=np.pi)
     return _waves(x, rng)
 
 
 def _ripples(count: int, rng: Generator) -> Pictures:
-    """Circular waves about any point of the picture, four to twelve pixels a period."""
+    """Draw circular waves about any point of the picture with periods of four to twelve pixels."""
     x, y, _ = _place(rng, count, (4, 12), shift=SIDE / 2, tilt=np.pi)
     return _waves(np.hypot(x, y), rng)
 
 
 def _clouds(count: int, rng: Generator) -> Pictures:
-    """Noise whose amplitude falls as 1 / frequency^1.5; its channels share half their variance."""
+    """Draw noise whose amplitude falls as 1 / frequency^1.5; its channels share half their variance."""
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
-    frequency[0, 0] = np.inf  # no mean: it is drawn apart
+    frequency[0, 0] = np.inf  # no mean: it is drawn separately
     white = rng.standard_normal((count, 3, SIDE, SIDE), dtype=np.float32)
     white += rng.standard_normal((count, 1, SIDE, SIDE), dtype=np.float32)
     cloud = np.fft.irfft2(np.fft.rfft2(white) / frequency**1.5)
@@ -225,7 +217,7 @@ def _clouds(count: int, rng: Generator) -> Pictures:
 
 
 def _print(count: int, rng: Generator) -> Pictures:
-    """Three lines of four digits in a 5 x 3 typeface, cut anywhere."""
+    """Draw three lines of four digits in a 5 x 3 typeface, cropped anywhere."""
     typeface = np.array([[[int(bit) for bit in f"{int(row, 8):04b}"] for row in d + "0"] for d in _DIGITS], np.float32)
     text = typeface[rng.integers(0, 10, (count, 3, 4))]  # (N, lines, columns, 6, 4)
     pages = text.transpose(0, 1, 3, 2, 4).reshape(count, 18, 16).repeat(2, 1).repeat(2, 2)
@@ -236,9 +228,9 @@ def _print(count: int, rng: Generator) -> Pictures:
 
 
 def _crops(count: int, rng: Generator) -> Pictures:
-    """Crops of the portrait of Grace Hopper that matplotlib ships, at a third of its size, mirrored at random."""
+    """Crop matplotlib's portrait of Grace Hopper at a third of its size, flipped at random."""
     if not _PHOTOGRAPH.is_file():
-        raise UserError(f"this matplotlib ships no {_PHOTOGRAPH.name}: leave the set out with ~ood.photograph")
+        raise UserError(f"this matplotlib has no {_PHOTOGRAPH.name}: omit the set with ~ood.photograph")
     with Image.open(_PHOTOGRAPH) as image:
         photograph = np.asarray(image.convert("RGB").reduce(3)).transpose(2, 0, 1)
     windows = np.lib.stride_tricks.sliding_window_view(photograph, (SIDE, SIDE), (1, 2))  # (3, rows, columns, 32, 32)
@@ -248,11 +240,10 @@ def _crops(count: int, rng: Generator) -> Pictures:
     return _finish(crops / 255, rng)
 
 
-_OOD: dict[str, Callable[[int, Generator], Pictures]] = {
+_OOD: dict[OODKind, Callable[[int, Generator], Pictures]] = {
     "stripes": _stripes,
     "ripples": _ripples,
     "clouds": _clouds,
     "print": _print,
     "photograph": _crops,
 }
-OOD_KINDS: tuple[str, ...] = tuple(_OOD)

@@ -1,13 +1,14 @@
-"""Augmentation of traffic signs that keeps their class: each image turned, shifted and put in perspective at random.
+"""Augmentation of traffic signs that preserves their class: random rotation, translation and perspective of each image.
 
-The law is that of the authors' generate_gtsrb_data.py: rotation, then translation, then projection. Where we leave it:
+The distribution is that of the authors' generate_gtsrb_data.py: rotation, then translation, then projection. It differs
+in the following:
 - they interpolate three times; we compose the three maps and interpolate once;
-- they fill with black what a shift uncovers; we repeat the edge throughout;
+- they fill uncovered pixels with black; we repeat the edge everywhere;
 - they truncate to uint8; we round;
 - they jitter the points 0 and 32 in coordinates of pixel centres; we jitter the corners of the picture;
-- they mirror what lies beyond a perspective's horizon (some six pixels in 1 of 34,000 pictures); we show the edge.
+- they mirror pixels beyond a perspective's horizon (about six in 1 of 34,000 pictures); we repeat the edge.
 
-Coordinates are (x, y) = (column, row) of pixel centres, so that a picture of side S reaches from -0.5 to S - 0.5.
+Coordinates are (x, y) = (column, row) of pixel centres, so that a picture of side S extends from -0.5 to S - 0.5.
 """
 
 import math
@@ -19,21 +20,21 @@ from torch import Tensor
 
 MAX_ANGLE = math.radians(15)
 MAX_SHIFT = 2.5  # pixels
-# Of the side: 7.68 pixels of 32. Below 1/4 the jittered corners make a convex quadrilateral, whatever the draws: the
-# cross product of two neighbouring sides is affine in each coordinate alone, hence least where all are extreme, and
-# there (a corner moved inward, its neighbours the opposite way) it is side * (side - 4 * jitter) or more.
+# As a share of the side: 7.68 pixels of 32. Below 1/4 the jittered corners always form a convex quadrilateral: the
+# cross product of two neighbouring sides is affine in each coordinate alone, hence smallest where all are extreme, and
+# there (a corner moved inward, its neighbours in the opposite direction) it is at least side * (side - 4 * jitter).
 MAX_JITTER = 0.3 * 0.8
-CHUNK = 64  # images sampled at a time: fastest of 16 to 4096, what they need fits a cache; no effect on the result
+SAMPLED_AT_ONCE = 64  # images: the fastest of 16 to 4096, because it fits into the cache; no effect on the result
 
 
 @dataclass(frozen=True)
 class SignDraws:
-    """What befalls each of N images, in this order; float64.
+    """Random parameters for each of N images, applied in this order; float64.
 
     Attributes:
         angles: (N,) radians about the centre, from the x axis towards the y axis.
         shifts: (N, 2) pixels along x and y.
-        jitter: (N, 4, 2) pixels that the corners top left, top right, bottom right, bottom left move along x and y.
+        jitter: (N, 4, 2) pixels by which the corners top left, top right, bottom right, bottom left move along x and y.
     """
 
     angles: Tensor
@@ -42,7 +43,7 @@ class SignDraws:
 
 
 def draw_signs(count: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> SignDraws:
-    """Draws for `count` images of side `size`; the generator is on `device`."""
+    """Draw parameters for `count` images of side `size`; the generator is on `device`."""
     uniform = torch.rand(count, 12, generator=generator, device=device, dtype=torch.float64)
     symmetric = 2 * uniform - 1
     spread = MAX_JITTER * size * uniform[:, 3]
@@ -54,19 +55,19 @@ def draw_signs(count: int, size: int, generator: torch.Generator, device: torch.
 
 
 def homographies(draws: SignDraws, size: int) -> Tensor:
-    """The maps from places in the new picture to places in the old one.
+    """Return the maps from positions in the new picture to positions in the old one.
 
     Returns:
         float64 (N, 3, 3) on homogeneous pixel coordinates, with denominator 1 at the picture's centre.
     """
     centre = (size - 1) / 2
     square = draws.jitter.new_tensor([[0, 0], [1, 0], [1, 1], [0, 1]])
-    # The adjugate is the inverse times the determinant, which is positive: the corners keep their sense of rotation.
+    # The adjugate is the inverse times the determinant, which is positive: the corners keep their orientation.
     # Hence the denominator is positive in the quadrilateral, to which the picture's centre belongs.
     to_square = _adjugate(_from_unit_square(size * square - 0.5 + draws.jitter))
     cos, sin = draws.angles.cos(), draws.angles.sin()
     x, y = (-size / 2 - draws.shifts).unbind(1)
-    # Unit square -> pixels about the centre -> shifted back -> turned back -> pixels.
+    # Unit square -> pixels about the centre -> shifted back -> rotated back -> pixels.
     to_pixels = _matrix(
         [[size * cos, size * sin, cos * x + sin * y + centre], [-size * sin, size * cos, cos * y - sin * x + centre]]
     )
@@ -75,12 +76,12 @@ def homographies(draws: SignDraws, size: int) -> Tensor:
 
 
 def draw_homographies(count: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """`homographies` (N, 3, 3) of `draw_signs`."""
+    """Draw random maps (N, 3, 3): `homographies` of `draw_signs`."""
     return homographies(draw_signs(count, size, generator, device), size)
 
 
-def sample(images: Tensor, maps: Tensor, chunk: int = CHUNK) -> Tensor:
-    """Look up every new pixel at its place in the old picture: bilinear, the edge repeated outside, rounded.
+def sample(images: Tensor, maps: Tensor, chunk: int = SAMPLED_AT_ONCE) -> Tensor:
+    """Sample every new pixel at its position in the old picture: bilinear, the edge repeated outside, rounded.
 
     Args:
         images: uint8 (N, C, S, S).
@@ -95,28 +96,28 @@ def sample(images: Tensor, maps: Tensor, chunk: int = CHUNK) -> Tensor:
 
 
 def warp_signs(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image under draws of its own: uint8 (N, 3, S, S) -> uint8 (N, 3, S, S); the generator is on their device."""
+    """Warp each image, uint8 (N, 3, S, S), by separate random parameters; the generator is on the images' device."""
     return sample(images, draw_homographies(len(images), images.shape[-1], generator, images.device))
 
 
 def _sample_at_once(images: Tensor, maps: Tensor) -> Tensor:
     size = images.shape[-1]
     pixels = torch.arange(size, device=images.device, dtype=torch.float64)
-    # float64 until the last moment: near the horizon the quotient is steep. (N, 3, S, S), and no matmul, whose
-    # rounding might depend on the size of the batch.
+    # float64 until the end: near the horizon the quotient is steep. (N, 3, S, S), without a matmul: its rounding may
+    # depend on the batch size.
     x, y, denominator = (
         (maps[:, :, :1] * pixels)[:, :, None] + (maps[:, :, 1:2] * pixels + maps[:, :, 2:])[..., None]
     ).unbind(1)
-    # A strong perspective has its horizon in the picture, outside the quadrilateral. Towards it places go to infinity,
-    # that is to the edge; held positive, the denominator leaves them there on the far side, where they would return.
-    places = torch.stack([x, y], -1) / denominator.clamp(min=1e-6).unsqueeze(-1)
-    grid = ((2 * places + 1) / size - 1).float()
-    looked_up = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return looked_up.round_().to(torch.uint8)
+    # A strong perspective has its horizon in the picture, outside the quadrilateral. Towards it positions go to
+    # infinity, that is to the edge; a denominator kept positive leaves them there beyond the horizon.
+    positions = torch.stack([x, y], -1) / denominator.clamp(min=1e-6).unsqueeze(-1)
+    grid = ((2 * positions + 1) / size - 1).float()
+    sampled = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.round_().to(torch.uint8)
 
 
 def _from_unit_square(corners: Tensor) -> Tensor:
-    """Maps of (0, 0), (1, 0), (1, 1), (0, 1) to the corners (N, 4, 2): (N, 3, 3), by Heckbert's closed form (1989)."""
+    """Return the maps (N, 3, 3) of (0, 0), (1, 0), (1, 1), (0, 1) to corners (N, 4, 2), by Heckbert (1989)."""
     first, second, third, fourth = corners.unbind(1)
     right, down, excess = second - third, fourth - third, first - second + third - fourth
     area = _cross(right, down)
@@ -127,17 +128,17 @@ def _from_unit_square(corners: Tensor) -> Tensor:
 
 
 def _matrix(rows: list[list[Tensor]], last: list[Tensor] | None = None) -> Tensor:
-    """(N, 3, 3) from two rows of three (N,), and the last row but for its final 1: (0, 0, 1) unless given."""
-    one = torch.ones_like(rows[0][0])
-    bottom = [*(last or [0 * one, 0 * one]), one]
+    """Return (N, 3, 3) from two rows of three (N,), and the last row without its final 1: (0, 0, 1) unless given."""
+    ones = torch.ones_like(rows[0][0])
+    bottom = [*(last or [0 * ones, 0 * ones]), ones]
     return torch.stack([torch.stack(row, -1) for row in [*rows, bottom]], -2)
 
 
 def _adjugate(matrices: Tensor) -> Tensor:
-    """Adjugates of (N, 3, 3): its columns are the cross products of the rows."""
+    """Return the adjugates of (N, 3, 3): their columns are the cross products of the rows."""
     columns: Tensor = torch.linalg.cross(matrices[:, [1, 2, 0]], matrices[:, [2, 0, 1]])
     return columns.mT
 
 
-def _cross(one: Tensor, other: Tensor) -> Tensor:
-    return one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
+def _cross(first: Tensor, second: Tensor) -> Tensor:
+    return first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
