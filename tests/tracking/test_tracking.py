@@ -10,7 +10,7 @@ import pytest
 
 from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.tracking.dashboard import CURVES, DETECTORS, main, report, result_panels, workspace
-from aloe_lightning.tracking.loggers import flat
+from aloe_lightning.tracking.loggers import flatten
 from test_end_to_end import TINY
 
 
@@ -82,7 +82,7 @@ def test_wandb_is_read_back_offline(logged):
     assert (run.project, run.run_group, run.display_name) == ("aloe_lightning", "methods", "demo OE ε=3 seed 0")
     assert list(run.tags) == ["demo", "oe"]
     config = json.loads((cell / "config.json").read_text())
-    assert {k: v for k, v in found["config"].items() if k != "_wandb"} == flat(config)
+    assert {k: v for k, v in found["config"].items() if k != "_wandb"} == flatten(config)
 
     # Curves: the values of metrics.csv are of another logger, so against the step numbers and their finiteness.
     curve = [row["train/loss"] for row in history if "train/loss" in row]
@@ -128,7 +128,7 @@ def test_wandb_is_read_back_offline(logged):
 def test_tensorboard_gets_curves_results_histograms_and_the_figure(command):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    outputs = command("+experiment=demo_oe", *TINY, "logger=tensorboard")
+    outputs = command("objective=oe", *TINY, "logger=tensorboard")
     (folder,) = outputs.glob("demo/oe-*/tensorboard")
     events = EventAccumulator(str(folder)).Reload()
     tags = events.Tags()

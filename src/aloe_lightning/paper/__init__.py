@@ -1,1 +1,1 @@
-"""Everything this project knows about the paper: published numbers, settings, methods and their order."""
+"""Everything this project knows about the paper: published numbers, settings, methods, data sets and their order."""

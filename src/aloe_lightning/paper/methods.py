@@ -1,75 +1,89 @@
-"""A method, a row of the paper's tables, is an objective and a detector."""
+"""A method, a row of the paper's tables: an objective, a detector, and the training budget where it differs."""
 
-from aloe_lightning.evaluation.records import Record
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-PAPER_METHODS = ("MSP", "ODIN", "Mahalanobis", "OE", "OE+ODIN", "ADV", "AOE", "ALOE", "ALOE+ODIN")
-"""The rows of Tables 1 and 3, in order."""
-
-DATASET_TITLES = {"gtsrb": "GTSRB", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-OBJECTIVE_TITLES = {"original": "Original", "oe": "OE", "adv": "ADV", "aoe": "AOE", "aloe": "ALOE"}
-OUTLIER_TITLES = {
-    "300k": "300K Random Images (in the place of the paper's 80 Million Tiny Images, which were withdrawn)",
-    "tiny_images": "80 Million Tiny Images (withdrawn by its creators in 2020 for its offensive content)",
-    "imagenet32": "ImageNet 32x32",
-}
-DETECTOR_TITLES = {
-    "msp": "MSP",
-    "odin": "ODIN",
-    "odin_tuned": "ODIN (tuned)",
-    "mahalanobis": "Mahalanobis",
-    "energy": "Energy",
-    "max_logit": "MaxLogit",
-}
+OBJECTIVES = {"original": "Original", "oe": "OE", "adv": "ADV", "aoe": "AOE", "aloe": "ALOE"}
+DETECTORS = {"msp": "MSP", "odin": "ODIN", "mahalanobis": "Mahalanobis", "": ""}
+"""Titles by the key in the records; "" is the classifier alone."""
 
 
-def method_of(record: Record) -> str:
-    """The method's name: the detector's on the original net, else the objective's, `+detector` unless it is MSP.
+@dataclass(frozen=True)
+class Method:
+    """A row of a table; methods compare by their place in the paper's tables.
 
-    A net whose training budget is not the evaluation's says so, as in `ALOE (trained at 1)`.
+    Attributes:
+        objective: its name in the records.
+        detector: its key in the records; "" for the classifier alone (Table 4).
+        objective_title: displayed name.
+        detector_title: displayed name.
+        trained_at: training budget in 1/255 steps of a net that is evaluated at other budgets, too; None for a net
+            that is attacked at its training budget only, and for one that was trained without perturbations.
     """
-    detector = DETECTOR_TITLES.get(record.detector, record.detector)
-    if record.objective == "original":
-        return detector
-    objective = OBJECTIVE_TITLES.get(record.objective, record.objective)
-    name = objective if record.detector == "msp" else f"{objective}+{detector}"
-    return name + _other_budget(record)
+
+    objective: str
+    detector: str
+    objective_title: str
+    detector_title: str
+    trained_at: float | None = None
+
+    def __str__(self) -> str:
+        return self.title
+
+    def __lt__(self, other: "Method") -> bool:
+        return self.order < other.order
+
+    @property
+    def name(self) -> str:
+        """Title without the training budget: the detector's on the original net, else the objective's."""
+        if self.detector and self.objective == "original":
+            return self.detector_title
+        if self.detector in ("", "msp"):
+            return self.objective_title
+        return f"{self.objective_title}+{self.detector_title}"
+
+    @property
+    def title(self) -> str:
+        """Title of the row, such as `ALOE+ODIN` or `ALOE (trained at 1)`."""
+        return self.name if self.trained_at is None else f"{self.name} (trained at {self.trained_at:g})"
+
+    @property
+    def in_paper(self) -> bool:
+        """True if the paper has results of this objective with this detector."""
+        return replace(self, trained_at=None) in PAPER_METHODS
+
+    @property
+    def order(self) -> tuple[int, str, float]:
+        """Sort key: the paper's order, further methods last by name; a method without a training budget first."""
+        place = PAPER_METHODS.index(replace(self, trained_at=None)) if self.in_paper else len(PAPER_METHODS)
+        return place, self.name, -1.0 if self.trained_at is None else self.trained_at
+
+    @property
+    def hidden(self) -> bool:
+        """True for a detector of the paper on an objective of the paper for which the paper has no such row."""
+        titles = OBJECTIVES.get(self.objective), DETECTORS.get(self.detector)
+        return titles == (self.objective_title, self.detector_title) and not self.in_paper
 
 
-def objective_of(record: Record) -> str:
-    """The objective's title, with its training budget where that is not the evaluation's."""
-    return OBJECTIVE_TITLES.get(record.objective, record.objective) + _other_budget(record)
+PAPER_METHODS = tuple(
+    Method(objective, detector, OBJECTIVES[objective], DETECTORS[detector])
+    for objective, detector in (
+        *(("original", "msp"), ("original", "odin"), ("original", "mahalanobis"), ("oe", "msp"), ("oe", "odin")),
+        *(("adv", "msp"), ("aoe", "msp"), ("aloe", "msp"), ("aloe", "odin")),
+        *((objective, "") for objective in OBJECTIVES),
+    )
+)
+"""The rows of Tables 1 to 3 in the paper's order, then those of Table 4."""
 
 
-def _other_budget(record: Record) -> str:
-    if record.train_epsilon is None or record.train_epsilon == record.eval_epsilon:
-        return ""
-    return f" (trained at {record.train_epsilon:g})"
+def distinct_titles(titles: Collection[tuple[str, str]], known: Collection[str]) -> dict[tuple[str, str], str]:
+    """Give things of the same title different ones, by appending their keys, as in `ODIN (odin_2)`.
 
-
-def row_order(method: str) -> tuple[int, str] | None:
-    """Place of a method among the rows of a table; None for a combination that the paper's tables do not have.
-
-    Further detectors and somebody's own objectives come last.
+    Args:
+        titles: (key, title) of each thing.
+        known: keys whose title stays as it is.
     """
-    name = method.split(" (")[0]
-    if name in PAPER_METHODS:
-        return PAPER_METHODS.index(name), method
-    objective, _, detector = name.rpartition("+")
-    known = detector in PAPER_METHODS and objective in OBJECTIVE_TITLES.values()
-    return None if known else (len(PAPER_METHODS), method)
-
-
-def method_order(method: str) -> tuple[int, str]:
-    """Place of a method among rows that may also hold what the paper's tables do not have, which comes last."""
-    return row_order(method) or (99, method)
-
-
-def budget(epsilon: float) -> str:
-    """As headings state it; 0 is clean."""
-    return "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
-
-
-def objective_order(objective: str) -> tuple[int, str]:
-    """Place of an objective's title among the rows of Table 4; somebody's own come last."""
-    name, titles = objective.split(" (")[0], list(OBJECTIVE_TITLES.values())
-    return (titles.index(name) if name in titles else len(titles), objective)
+    keys = {title: {key for key, same in titles if same == title} for _, title in titles}
+    return {
+        (key, title): title if len(keys[title]) == 1 or key in known else f"{title} ({key})" for key, title in titles
+    }

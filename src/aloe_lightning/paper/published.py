@@ -1,13 +1,12 @@
 """The numbers of the paper's Tables 1 to 4, shipped with the package, in percent."""
 
 import csv
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Row:
+class Published(NamedTuple):
     """One line of `tables.csv`; epsilon in 1/255 steps, 0 = clean; value in percent."""
 
     table: str
@@ -19,20 +18,20 @@ class Row:
 
 
 @cache
-def published_rows() -> tuple[Row, ...]:
-    """Every published number."""
+def published_rows() -> tuple[Published, ...]:
+    """Return every published number."""
     text = files("aloe_lightning.paper").joinpath("tables.csv").read_text()
-    lines = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    _, *lines = csv.reader(line for line in text.splitlines() if not line.startswith("#"))
     return tuple(
-        Row(r["table"], r["dataset"], r["method"], float(r["epsilon"]), r["metric"], float(r["value"])) for r in lines
+        Published(t, dataset, method, float(e), metric, float(v)) for t, dataset, method, e, metric, v in lines
     )
 
 
 @cache
 def _values() -> dict[tuple[str, str, str, float, str], float]:
-    return {(r.table, r.dataset, r.method, r.epsilon, r.metric): r.value for r in published_rows()}
+    return {row[:5]: row.value for row in published_rows()}
 
 
-def published(row: Row) -> float | None:
-    """What the paper has in the place of a row of ours; None where it has nothing."""
-    return _values().get((row.table, row.dataset, row.method, row.epsilon, row.metric))
+def published(table: str, dataset: str, method: str, epsilon: float, metric: str) -> float | None:
+    """Return the paper's number for a place of its tables; None where it has none."""
+    return _values().get((table, dataset, method, epsilon, metric))

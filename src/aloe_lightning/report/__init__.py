@@ -1,7 +1,6 @@
-"""Reports: records -> the paper's tables and figure."""
+"""Reports: finished runs -> comparable groups -> one data frame -> table layouts -> renderers."""
 
-from aloe_lightning.paper.published import Row
-from aloe_lightning.report.show import show_studies, show_study
-from aloe_lightning.report.study import StudyReport, write_report
+from aloe_lightning.report.full import report
+from aloe_lightning.report.study import StudyReport, show_studies, write_study
 
-__all__ = ["Row", "StudyReport", "show_studies", "show_study", "write_report"]
+__all__ = ["StudyReport", "report", "show_studies", "write_study"]

@@ -1,4 +1,4 @@
-"""`python -m aloe_lightning.report [DIR]`: the paper's tables and figures from whatever is finished."""
+"""`python -m aloe_lightning.report [DIR]`: the paper's tables and figures from all finished runs."""
 
 import argparse
 import os
@@ -9,11 +9,11 @@ from aloe_lightning.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; 2 for a mistake of the user's."""
+    """Run the command line; returns 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(
         prog="python -m aloe_lightning.report",
-        description="Write Tables 1 to 4 and Figure 2 from the finished runs under a folder, beside the paper's "
-        "numbers, as HTML, Markdown, LaTeX and CSV. What is missing is named.",
+        description="Write Tables 1 to 4 and Figure 2 from the finished runs under a folder, next to the paper's "
+        "numbers, as HTML, Markdown, LaTeX and CSV. Missing cells are listed.",
     )
     default = os.environ.get("ALOE_OUTPUTS", "outputs")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(default), help=f"of results (default: {default})")

@@ -1,4 +1,4 @@
-"""How far chance in the choice of test images moves a number: 95 % percentile intervals by the bootstrap."""
+"""Uncertainty from the choice of test images: 95 % percentile intervals by the bootstrap."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +11,7 @@ RESAMPLES, CHUNK = 500, 50
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """The central percentile interval of bootstrapped values."""
+    """Return the central percentile interval of bootstrapped values."""
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(np.asarray(values, dtype=np.float64), [tail, 100 - tail])
     return float(low), float(high)
@@ -20,77 +20,80 @@ def interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
 def intervals(
     id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Intervals of each metric's mean over OOD sets; images are drawn anew in every set, the in-distribution ones once.
+    """Return the interval of each metric's mean over OOD sets; each set is resampled, the in-distribution images once.
 
-    The net is taken as given: what another training would do is what several seeds show.
+    The net is fixed: the variation between trainings is shown by several seeds.
 
     Args:
         id_scores: (N,), higher = more in-distribution.
         ood_scores: (M,) for each OOD set by name.
-        resamples: bootstrap replicates.
-        seed: of the resampling.
+        resamples: number of bootstrap replicates.
+        seed: random seed of the resampling.
     """
-    known = np.sort(np.asarray(id_scores, dtype=np.float64))
-    novel = [np.sort(np.asarray(scores, dtype=np.float64)) for scores in ood_scores.values()]
+    id_sorted = np.sort(np.asarray(id_scores, dtype=np.float64))
+    ood_sorted = [np.sort(np.asarray(scores, dtype=np.float64)) for scores in ood_scores.values()]
     rng = np.random.default_rng(seed)
     means: dict[str, list[Array]] = {metric: [] for metric in METRICS}
     for size in _chunks(resamples):
-        weights = _draws(rng, known.size, size)
-        found = [weighted_metrics(known, weights, scores, _draws(rng, scores.size, size)) for scores in novel]
+        weights = _draws(rng, id_sorted.size, size)
+        by_set = [weighted_metrics(id_sorted, weights, scores, _draws(rng, scores.size, size)) for scores in ood_sorted]
         for metric in METRICS:
-            means[metric].append(np.mean([one[metric] for one in found], axis=0))
+            means[metric].append(np.mean([metrics[metric] for metrics in by_set], axis=0))
     return {metric: interval(np.concatenate(values)) for metric, values in means.items()}
 
 
 def rejected_interval(
-    clean: ArrayLike, misled: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
+    clean: ArrayLike, misclassified: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Of Table 2's share of attacked images that are rejected; an image is drawn with its attacked version.
+    """Return the interval of Table 2's share of rejected images; an image is drawn with its attacked version.
 
     Args:
         clean: (N,) scores of the clean in-distribution images.
-        misled: (N,) scores of the same images after the attack on the classifier.
-        resamples: bootstrap replicates.
-        seed: of the resampling.
+        misclassified: (N,) scores of the same images after the attack on the classifier.
+        resamples: number of bootstrap replicates.
+        seed: random seed of the resampling.
     """
-    before, after = np.asarray(clean, dtype=np.float64), np.asarray(misled, dtype=np.float64)
+    before, after = np.asarray(clean, dtype=np.float64), np.asarray(misclassified, dtype=np.float64)
     first, second = np.argsort(before, kind="stable"), np.argsort(after, kind="stable")
     rng = np.random.default_rng(seed)
     values = []
     for size in _chunks(resamples):
         draws = _draws(rng, before.size, size)
-        found = weighted_metrics(before[first], draws[:, first], after[second], draws[:, second])
-        values.append(1 - found["fpr95"])
+        metrics = weighted_metrics(before[first], draws[:, first], after[second], draws[:, second])
+        values.append(1 - metrics["fpr95"])
     return interval(np.concatenate(values))
 
 
 def share_interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's interval of a share of `count` images, such as an accuracy."""
+    """Return Wilson's interval of a share of `count` images, such as an accuracy."""
     z = 1.959964
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return float(max(0.0, centre - half)), float(min(1.0, centre + half))
 
 
-def weighted_metrics(known: Array, w_known: Array, novel: Array, w_novel: Array) -> dict[str, Array]:
-    """The metrics of B samples that hold each score some number of times.
+def weighted_metrics(id_sorted: Array, id_weights: Array, ood_sorted: Array, ood_weights: Array) -> dict[str, Array]:
+    """Return the metrics of B samples that hold each score some number of times.
 
     Args:
-        known: ID scores (N,), ascending.
-        w_known: how often each is there, (B, N); every row has the same sum.
-        novel: OOD scores (M,), ascending.
-        w_novel: (B, M), likewise.
+        id_sorted: ID scores (N,), ascending.
+        id_weights: multiplicities (B, N); every row has the same sum.
+        ood_sorted: OOD scores (M,), ascending.
+        ood_weights: (B, M), likewise.
 
     Returns:
-        (B,) for each of `METRICS`: what `aloe_lightning.metrics` gives for the samples written out.
+        (B,) for each of `METRICS`, equal to `aloe_lightning.metrics` of the samples with their repetitions.
     """
-    total, others = w_known[0].sum(), w_novel[0].sum()
-    values, first = np.unique(known, return_index=True)
-    below = _below(w_known)
-    here = np.diff(below[:, [*first, known.size]], axis=1)  # weight of each distinct ID score
+    total, others = id_weights[0].sum(), ood_weights[0].sum()
+    values, first = np.unique(id_sorted, return_index=True)
+    below = _below(id_weights)
+    here = np.diff(below[:, [*first, id_sorted.size]], axis=1)  # weight of each distinct ID score
     accepted = total - below[:, first]  # at or above each: the least error has its threshold at one of them
-    under = _below(w_novel)
-    lower, upper = under[:, np.searchsorted(novel, values)], under[:, np.searchsorted(novel, values, side="right")]
+    under = _below(ood_weights)
+    lower, upper = (
+        under[:, np.searchsorted(ood_sorted, values)],
+        under[:, np.searchsorted(ood_sorted, values, side="right")],
+    )
     error = np.minimum(0.5, (1 - accepted / total + (others - lower) / others).min(axis=1) / 2)
     # FPR95: strictly above the lowest score whose true positive rate is nearest to 95 %; or nothing is rejected.
     rates = np.hstack([np.ones((len(here), 1)), (accepted - here) / total])
@@ -106,12 +109,12 @@ def weighted_metrics(known: Array, w_known: Array, novel: Array, w_novel: Array)
 
 
 def _below(weights: Array) -> Array:
-    """(B, N) -> (B, N + 1): the weight of the first k scores."""
+    """Return the weight of the first k scores: (B, N) -> (B, N + 1)."""
     return np.hstack([np.zeros((len(weights), 1)), weights.cumsum(axis=1)])
 
 
 def _draws(rng: np.random.Generator, count: int, rows: int) -> Array:
-    """How often each of `count` images is drawn in each of `rows` resamples: (rows, count)."""
+    """Return how often each of `count` images is drawn in each of `rows` resamples: (rows, count)."""
     drawn = rng.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
@@ -121,5 +124,5 @@ def _chunks(resamples: int) -> Iterator[int]:
 
 
 def spread(values: Sequence[float]) -> float:
-    """Standard deviation over seeds (n - 1)."""
-    return float(np.std(values, ddof=1))
+    """Return the standard deviation over seeds (n - 1); NaN for a single one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

@@ -1,17 +1,14 @@
-"""The finished runs of a folder, and which of them may stand in one table."""
+"""The finished runs of a folder, and the largest group of each data set that may share a table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Cell, Record, read_records
-
-Scores = dict[str, NDArray[np.float64]]
-"""`detector/set/state` -> (N,)."""
+from aloe_lightning.evaluation.scores import Scores
+from aloe_lightning.paper.datasets import dataset_order, dataset_title
+from aloe_lightning.paper.methods import Method
 
 
 @dataclass(frozen=True)
@@ -23,55 +20,107 @@ class Run:
 
     @property
     def cell(self) -> Cell:
-        """What the run is of."""
+        """The fields that all its records share."""
         return self.records[0]
 
     def scores(self) -> Scores:
-        """The raw scores."""
-        with np.load(self.folder / "scores.npz", allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        """Read the raw scores."""
+        return Scores.load(self.folder / "scores.npz")
 
     def detectors(self) -> dict[str, str]:
-        """Fingerprint of each detector's settings by its name."""
+        """Return the fingerprint of each detector's settings by its key."""
         return {r.detector: r.detector_settings for r in self.records if r.detector}
 
 
-def runs_in(files: Iterable[Path]) -> list[Run]:
-    """The runs of some `records.jsonl`, the latest first; none for records of another version or without scores."""
-    found = []
+class ComparableRuns(list[Run]):
+    """Runs of one data set that share its tables, ordered by content; of the same cell the latest comes first."""
+
+    @property
+    def dataset(self) -> str:
+        """Title of the data set."""
+        return dataset_title(self[0].cell.dataset)
+
+    @property
+    def records(self) -> list[Record]:
+        """All records, in the order of the runs."""
+        return [r for run in self for r in run.records]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The runs of a report: a group for each data set in the paper's order, and the folders that are not shown.
+
+    Runs in `left_out` have a different protocol, detector settings or images; runs in `unreadable` are of another
+    version or have no scores.
+    """
+
+    groups: list[ComparableRuns]
+    left_out: list[Path]
+    unreadable: list[Path]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all groups."""
+        return [run for group in self.groups for run in group]
+
+
+def collect(folder: Path, pattern: str = "**/records.jsonl") -> Collection:
+    """Group the finished runs under a folder whose files of records match a pattern.
+
+    Raises:
+        UserError: if there are no finished runs.
+    """
+    files = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    runs = finished_runs(files)
+    if not runs:
+        others = f", but {len(files)} of another version" if files else ""
+        raise UserError(f"no finished runs under {folder.absolute()}{others}: give the folder that outputs went to")
+    datasets = {run.cell.dataset for run in runs}
+    groups = [largest_group([run for run in runs if run.cell.dataset == dataset]) for dataset in datasets]
+    groups.sort(key=lambda group: dataset_order(group.dataset))
+    readable, chosen = {run.folder for run in runs}, {run.folder for group in groups for run in group}
+    return Collection(groups, sorted(readable - chosen), sorted({path.parent for path in files} - readable))
+
+
+def finished_runs(files: Iterable[Path]) -> list[Run]:
+    """Read `records.jsonl` files, the latest first; skip records of another version and runs without scores."""
+    runs = []
     for path in sorted(files, key=lambda path: (-path.stat().st_mtime, path)):
         try:
             records = read_records(path)
         except UserError:
             continue
         if records and (path.parent / "scores.npz").is_file():
-            found.append(Run(path.parent, records))
-    return found
+            runs.append(Run(path.parent, records))
+    return runs
 
 
-def together(runs: Sequence[Run], like: Run) -> list[Run]:
-    """The runs that share a table with one of them: same setting, same pixels, same settings of the same detectors.
+def largest_group(runs: Sequence[Run]) -> ComparableRuns:
+    """Choose the largest group of comparable runs of one data set, given the latest first; of equals the latest."""
+    # A run without outliers fits several groups, so a group is formed around each run.
+    chosen = {run.folder for run in max((comparable_to(run, runs) for run in runs), key=len)}
 
-    Of runs that contradict each other the earlier of the sequence is taken; an objective without outliers has none.
+    def content(run: Run) -> tuple[Method, float, int]:
+        cell = run.cell
+        objective = Method(cell.objective, "", cell.objective_title, "", cell.train_epsilon)
+        return objective, cell.eval_epsilon, cell.seed
+
+    return ComparableRuns(sorted((run for run in runs if run.folder in chosen), key=content))
+
+
+def comparable_to(reference: Run, runs: Iterable[Run]) -> list[Run]:
+    """Return the runs with the same protocol, images and detector settings as a reference.
+
+    Of runs that contradict each other the first in the sequence is taken; a run without outliers fits any outliers.
     """
-    outliers, detectors = like.cell.outlier_pixels, like.detectors()
-    chosen = [like]
+    outliers, detectors = reference.cell.outlier_pixels, reference.detectors()
+    chosen = [reference]
     for run in runs:
-        cell, mine = run.cell, run.detectors()
-        same = (cell.protocol, cell.pixels) == (like.cell.protocol, like.cell.pixels)
-        agree = all(detectors.get(name, setting) == setting for name, setting in mine.items())
-        if run.folder == like.folder or not (same and agree) or len({outliers, cell.outlier_pixels} - {""}) > 1:
+        cell, settings = run.cell, run.detectors()
+        same = (cell.protocol, cell.pixels) == (reference.cell.protocol, reference.cell.pixels)
+        agree = all(detectors.get(key, setting) == setting for key, setting in settings.items())
+        if run.folder == reference.folder or not (same and agree) or len({outliers, cell.outlier_pixels} - {""}) > 1:
             continue
         chosen.append(run)
-        outliers, detectors = outliers or cell.outlier_pixels, {**mine, **detectors}
+        outliers, detectors = outliers or cell.outlier_pixels, {**settings, **detectors}
     return chosen
-
-
-def records_of_all(runs: Sequence[Run]) -> list[Record]:
-    """The records of runs that stand together, each number once though two runs have it."""
-    found: dict[tuple[object, ...], Record] = {}
-    for run in runs:
-        for r in run.records:
-            key = (r.dataset, r.objective, r.seed, r.train_epsilon, r.eval_epsilon, r.detector, r.side, r.ood, r.metric)
-            found.setdefault(key, r)
-    return sorted(found.values(), key=lambda r: (r.dataset, r.eval_epsilon, r.seed))

@@ -1,75 +1,79 @@
-"""A study is a folder of runs that stand in one table; whatever run ends last writes tables and figure for all."""
+"""A study is a folder of runs that share tables; each run that ends rewrites tables and figure for all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from filelock import FileLock
 
-from aloe_lightning.evaluation.records import Record
-from aloe_lightning.paper.methods import OBJECTIVE_TITLES
-from aloe_lightning.paper.published import Row
-from aloe_lightning.report.captions import caption
-from aloe_lightning.report.figure import save_figure, score_figure
-from aloe_lightning.report.runs import Run, Scores, records_of_all, runs_in, together
-from aloe_lightning.report.tables import base_epsilon, by_ood_csv, markdown, tidy_csv, tidy_rows
+from aloe_lightning.report.captions import table_caption
+from aloe_lightning.report.figures.files import save_figure
+from aloe_lightning.report.figures.score_histograms import score_figure, score_panels
+from aloe_lightning.report.frame import records_frame, table_frame
+from aloe_lightning.report.renderers.csv_files import by_ood_csv, tables_csv
+from aloe_lightning.report.renderers.markdown import markdown_table
+from aloe_lightning.report.renderers.terminal import print_tables
+from aloe_lightning.report.runs import ComparableRuns, collect
+from aloe_lightning.report.table_layouts import TableLayout, table_layouts
 from aloe_lightning.storage.files import atomic_write
 
-FIGURE_OBJECTIVES = ("oe", "aloe")
+RECORDS = "*/records.jsonl"
 
 
 @dataclass(frozen=True)
 class StudyReport:
-    """What a study's folder now holds.
+    """The numbers of a study (see `table_frame`), the files written, and the folders of runs that are not in them."""
 
-    Attributes:
-        rows: of `tables.csv`.
-        files: the files written.
-        left_out: runs in the folder that were made under another setting or version and share no table with this one.
-    """
-
-    rows: list[Row]
+    frame: pd.DataFrame
     files: list[Path]
     left_out: list[Path]
 
 
-def write_report(folder: Path, records: Sequence[Record]) -> StudyReport:
-    """Tabulate and draw all finished runs of a study that are comparable to one of them.
+def write_study(folder: Path) -> StudyReport:
+    """Tabulate and draw the largest group of comparable runs of each data set among the sub-folders of a study.
 
-    Args:
-        folder: of the study; its runs are the sub-folders that hold a `records.jsonl`.
-        records: of the run that ended last.
+    Raises:
+        UserError: if there is no finished run.
     """
     with FileLock(folder / ".tables.lock"):
-        return _written(folder, records)
+        collection = collect(folder, RECORDS)
+        records = records_frame(collection.groups)
+        frame = table_frame(records)
+        tables = tables_with_captions(frame, collection.groups)
+        texts = {
+            "tables.csv": tables_csv(frame),
+            "tables_by_ood.csv": by_ood_csv(records),
+            "tables.md": "\n".join(markdown_table(*table) for table in tables),
+        }
+        files = write_texts(folder, texts)
+        if panels := [panel for group in collection.groups for panel in score_panels(group)]:
+            files += save_figure(score_figure(panels), folder, "scores")
+        return StudyReport(frame, files, sorted(collection.left_out + collection.unreadable))
 
 
-def _written(folder: Path, records: Sequence[Record]) -> StudyReport:
-    found = runs_in(folder.glob("*/records.jsonl"))
-    like = next(run for run in found if run.cell == records[0])
-    chosen = together(found, like)
-    everything = records_of_all(chosen)
-    rows = tidy_rows(everything)
-    files = [folder / "tables.csv", folder / "tables_by_ood.csv", folder / "tables.md"]
-    texts = tidy_csv(rows), by_ood_csv(everything), markdown(rows, caption(everything))
-    for path, text in zip(files, texts, strict=True):
-        with atomic_write(path) as part:
+def show_studies(folder: Path, since: float) -> int:
+    """Print the tables of each study under a folder that were written after a time; return the number of studies.
+
+    Args:
+        folder: folder of results.
+        since: seconds since the epoch.
+    """
+    written = [path.parent for path in sorted(folder.glob("*/tables.csv")) if path.stat().st_mtime >= since]
+    studies = [study for study in written if any(study.glob(RECORDS))]  # a report in the folder is no study
+    for study in studies:
+        print_tables(table_layouts(table_frame(records_frame(collect(study, RECORDS).groups))), study)
+    return len(studies)
+
+
+def tables_with_captions(frame: pd.DataFrame, groups: Sequence[ComparableRuns]) -> list[tuple[TableLayout, str]]:
+    """Lay out the tables of a frame, each with its caption."""
+    return [(layout, table_caption(frame[frame.table == layout.name], groups)) for layout in table_layouts(frame)]
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write files by name, each whole or not at all, and return the paths."""
+    for name, text in texts.items():
+        with atomic_write(folder / name) as part:
             part.write_text(text)
-    left_out = sorted({path.parent for path in folder.glob("*/records.jsonl")} - {run.folder for run in chosen})
-    return StudyReport(rows, files + _draw(folder, chosen), left_out)
-
-
-def shown_scores(runs: Sequence[Run]) -> tuple[dict[str, Scores], float]:
-    """What Figure 2 shows, at the first budget and seed: scores of OE and ALOE, or of what there is; and the budget."""
-    base = base_epsilon(runs[0].cell.dataset, [run.cell.eval_epsilon for run in runs])
-    best: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: run.cell.seed):
-        if "msp" in run.detectors() and run.cell.eval_epsilon == base:
-            best.setdefault(run.cell.objective, run)
-    shown = [name for name in FIGURE_OBJECTIVES if name in best] or sorted(best)[:1]
-    return {OBJECTIVE_TITLES.get(name, name): best[name].scores() for name in shown}, base
-
-
-def _draw(folder: Path, runs: list[Run]) -> list[Path]:
-    methods, epsilon = shown_scores(runs)
-    return save_figure(score_figure(methods, epsilon), folder, "scores") if methods else []
+    return [folder / name for name in texts]

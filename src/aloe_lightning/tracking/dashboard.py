@@ -1,8 +1,7 @@
-"""`python -m aloe_lightning.tracking`: the W&B workspace and report of a project, made by code."""
+"""`python -m aloe_lightning.tracking`: creates the W&B workspace and report of a project."""
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from aloe_lightning.errors import UserError
@@ -20,12 +19,12 @@ METHOD = "objective/name"
 
 
 def result_panels(wr: Any) -> dict[str, list[Any]]:
-    """Sections of panels: how methods give way to the budget, clean against attacked, and what each run has shown."""
-    against, bars = [], []
+    """Return sections of panels: scores against the budget, clean against attacked, figures and tables of each run."""
+    budget_panels, bars = [], []
     for detector, title in DETECTORS.items():
         for metric, name in (("auroc", "AUROC ↑"), ("fpr95", "FPR95 ↓")):
             attacked = wr.SummaryMetric(f"result/{detector}/mean/both/{metric}")
-            against.append(
+            budget_panels.append(
                 wr.ScatterPlot(
                     title=f"{title}: attacked {name} against epsilon", x=wr.Config("eval_epsilon"), y=attacked
                 )
@@ -42,7 +41,7 @@ def result_panels(wr: Any) -> dict[str, list[Any]]:
         title="Accuracy clean and under PGD", metrics=["result/accuracy", "result/id/accuracy"], groupby=METHOD
     )
     return {
-        "Against the budget": against,
+        "Against the budget": budget_panels,
         "Clean and attacked": [*bars, accuracy],
         "Scores": [wr.MediaBrowser(title="Scores of OE and ALOE", media_keys=["result/scores"])],
         "Tables": [wr.WeavePanelSummaryTable(table_name="result/tables")],
@@ -50,7 +49,7 @@ def result_panels(wr: Any) -> dict[str, list[Any]]:
 
 
 def curve_panels(wr: Any) -> list[Any]:
-    """Training curves, a line for each method."""
+    """Return training curves, a line for each method."""
     return [
         wr.LinePlot(title=title, x="trainer/global_step", y=[f"train/{name}"], groupby=METHOD)
         for name, title in CURVES.items()
@@ -58,7 +57,7 @@ def curve_panels(wr: Any) -> list[Any]:
 
 
 def workspace(entity: str, project: str) -> Any:
-    """The workspace: runs by sweep and method, results first, training curves after."""
+    """Build the workspace: runs by sweep and method, results first, training curves after."""
     wr, ws = _library()
     sections = [
         *(ws.Section(name=name, panels=panels, is_open=True) for name, panels in result_panels(wr).items()),
@@ -71,7 +70,7 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def report(entity: str, project: str) -> Any:
-    """The same as a page to send to somebody."""
+    """Build the same as a page that can be shared."""
     wr, _ = _library()
     blocks: list[Any] = [
         wr.TableOfContents(),
@@ -95,19 +94,19 @@ def _library() -> tuple[Any, Any]:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        raise UserError("the dashboard wants a library: pip install 'aloe-lightning[dashboards]'") from error
+        raise UserError("the dashboard requires a library: pip install 'aloe-lightning[dashboards]'") from error
     return wr, ws
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Create both for the account that is logged in; 2 for a mistake of the user's."""
+    """Create both for the account that is logged in; returns 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(
         prog="python -m aloe_lightning.tracking",
         description="Create the W&B workspace and report of a project whose runs were logged with logger=wandb. "
-        "Wants `wandb login` first, and the extra [dashboards].",
+        "Requires `wandb login` and the extra [dashboards].",
     )
     parser.add_argument("--project", default="aloe_lightning", help="as logger.project has it (default: %(default)s)")
-    parser.add_argument("--entity", help="user or team (default: your own)")
+    parser.add_argument("--entity", help="user or team (default: yours)")
     chosen = parser.parse_args(arguments)
     try:
         _library()
@@ -117,13 +116,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError("nobody is logged in: run `wandb login`, or set WANDB_API_KEY")
         try:
             entity = str(chosen.entity or wandb.Api().default_entity)
-            makers: tuple[Callable[[str, str], Any], ...] = workspace, report
-            for make in makers:
-                made = make(entity, chosen.project)
-                made.save()
-                print(made.url)
+            for page in (workspace(entity, chosen.project), report(entity, chosen.project)):
+                page.save()
+                print(page.url)
         except (wandb.Error, OSError, ValueError) as error:
-            raise UserError(f"W&B does not take the dashboard: {str(error).splitlines()[0]}") from error
+            raise UserError(f"W&B refuses the dashboard: {str(error).splitlines()[0]}") from error
     except UserError as error:
         print(f"aloe_lightning.tracking: error: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,6 @@
-"""Where curves and results go: CSV files, Weights & Biases (offline when no key is configured), or TensorBoard."""
+"""Loggers of curves and results: CSV files, Weights & Biases, or TensorBoard."""
 
 import importlib.util
-import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,22 +9,22 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.evaluate import Evaluation
 from aloe_lightning.evaluation.records import Record
-from aloe_lightning.report import Row, StudyReport
+from aloe_lightning.evaluation.scores import Condition, Scores
+from aloe_lightning.report import StudyReport
+from aloe_lightning.tracking.wandb_logger import log_to_wandb, log_weights, wandb_logger
 
-log = logging.getLogger(__name__)
+CONDITIONS: tuple[Condition, ...] = ("clean", "attacked")
 
 
 def csv_logger(folder: Path) -> CSVLogger:
-    """Curves in `metrics.csv` of the run's folder; those that an earlier run of the cell left stay beside it.
+    """Log curves to `metrics.csv` of the run's folder; those of an earlier run of the cell are renamed.
 
-    Lightning's logger deletes the file it finds.
+    Lightning's logger deletes an existing file.
     """
     curves = folder / "metrics.csv"
     if curves.is_file():
@@ -36,80 +34,48 @@ def csv_logger(folder: Path) -> CSVLogger:
 
 
 def tensorboard_logger(folder: Path) -> TensorBoardLogger:
-    """Event files in `tensorboard/` of the run's folder.
+    """Log to event files in `tensorboard/` of the run's folder.
 
     Raises:
         UserError: if TensorBoard is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise UserError("logger=tensorboard wants TensorBoard: pip install 'aloe-lightning[tensorboard]'")
+        raise UserError("logger=tensorboard requires TensorBoard: pip install 'aloe-lightning[tensorboard]'")
     return TensorBoardLogger(folder, name="tensorboard", version="")
 
 
-def wandb_logger(
-    folder: Path, *, mode: str, project: str, entity: str | None, name: str, group: str, tags: Sequence[str]
-) -> WandbLogger:
-    """A W&B run; `mode` auto is online where a key is configured and the service answers, else offline.
-
-    It never asks for a key and waits at most 30 seconds for the service.
-    """
-    import wandb
-
-    # Without this even an offline run looks up the address of W&B's error reporting.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    if mode == "auto":
-        mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
-    elif mode == "online" and not wandb.login(prompt=False, verify=False):
-        raise UserError(
-            "logger.mode=online wants a key: run `wandb login`, or set WANDB_API_KEY, or logger.mode=offline"
-        )
-    for attempt in dict.fromkeys((mode, "offline")):
-        settings = wandb.Settings(init_timeout=30, mode=attempt, silent=True)  # type: ignore[arg-type]
-        logger = WandbLogger(
-            name=name, save_dir=folder, project=project, entity=entity, group=group, tags=list(tags), settings=settings
-        )
-        try:
-            logger.experiment  # noqa: B018  creates the run now, where a failure can still be answered
-            return logger
-        except wandb.Error as error:
-            reason = str(error).splitlines()[0]
-            log.warning("W&B does not answer (%s): logging offline, `wandb sync` sends it later", reason)
-    raise UserError("W&B cannot even log offline: choose logger=csv")
-
-
 def log_results(
-    logger: Logger, records: Sequence[Record], evaluation: Evaluation, report: StudyReport, weights: Path | None
+    logger: Logger, records: Sequence[Record], scores: Scores, report: StudyReport, weights: Path | None
 ) -> None:
-    """Results as scalars `result/detector/ood/side/metric`, with `mean` for the mean over OOD sets.
+    """Log results as scalars `result/detector/ood/side/metric`, with `mean` for the mean over OOD sets.
 
-    To W&B and TensorBoard also score histograms and the score figure, to W&B tables.
+    W&B and TensorBoard also get score histograms and the score figure, W&B also tables.
 
     Args:
-        logger: of the run.
-        records: its numbers.
-        evaluation: its scores.
-        report: of the study, as the run has left it.
-        weights: folder of the trained net that W&B is to keep, too.
+        logger: logger of the run.
+        records: records of the run.
+        scores: raw scores of the run.
+        report: report of the study, including this run.
+        weights: folder of a trained net that W&B should store, or None.
     """
     logger.log_metrics(_scalars(records))
-    scores = {
-        f"scores/{detector}/{side}/{state}": values
-        for detector in evaluation.id.scores
-        for side, sets in (("id", [evaluation.id]), ("ood", list(evaluation.ood.values())))
-        for state in ("clean", "attacked")
-        for values in [np.concatenate([one.scores[detector][state] for one in sets])]
+    histograms = {
+        f"scores/{detector}/{side}/{condition}": values
+        for detector in scores.detectors
+        for side in ("id", "ood")
+        for condition in CONDITIONS
+        for values in [scores[detector, "id", condition] if side == "id" else scores.pooled_ood(detector, condition)]
     }
     figures = [path for path in report.files if path.suffix == ".png"]
     if isinstance(logger, TensorBoardLogger):
-        for name, values in scores.items():
+        for name, values in histograms.items():
             logger.experiment.add_histogram(name, values)
         for path in figures:
             logger.experiment.add_image("result/scores", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
     if isinstance(logger, WandbLogger):
-        _log_to_wandb(logger, records, scores, report.rows, figures)
+        log_to_wandb(logger, records, histograms, report, figures)
         if weights is not None:
-            _log_artifact(logger, weights)
+            log_weights(logger, weights)
 
 
 def _scalars(records: Sequence[Record]) -> dict[str, float]:
@@ -119,63 +85,27 @@ def _scalars(records: Sequence[Record]) -> dict[str, float]:
         values["/".join(part for part in ("result", *place, r.metric) if part)] = [r.value]
         if r.ood:
             values.setdefault(f"result/{r.detector}/mean/{r.side}/{r.metric}", []).append(r.value)
-    return {name: fmean(each) for name, each in values.items()}
+    return {name: fmean(numbers) for name, numbers in values.items()}
 
 
-def _log_to_wandb(
-    logger: WandbLogger,
-    records: Sequence[Record],
-    scores: Mapping[str, NDArray[np.float64]],
-    rows: Sequence[Row],
-    figures: Sequence[Path],
-) -> None:
-    import wandb
-
-    by_set: dict[tuple[str, str, str], dict[str, float]] = {}
-    for r in records:
-        if r.ood:
-            by_set.setdefault((r.detector, r.ood, r.side), {})[r.metric] = r.value
-    metrics = list(next(iter(by_set.values())))
-    each = [[*place, *(found[name] for name in metrics)] for place, found in by_set.items()]
-    table = [[r.table, r.dataset, r.method, r.epsilon, r.metric, r.value] for r in rows]
-    columns: list[str | int] = ["table", "dataset", "method", "epsilon", "metric", "value"]
-    logger.experiment.log(
-        {
-            **{name: wandb.Histogram(values.tolist(), num_bins=64) for name, values in scores.items()},
-            "result/each_ood_set": wandb.Table(columns=["detector", "ood", "side", *metrics], data=each),
-            "result/tables": wandb.Table(columns=columns, data=table),
-            "result/scores": [wandb.Image(str(path)) for path in figures],
-        }
-    )
-
-
-def _log_artifact(logger: WandbLogger, model: Path) -> None:
-    import wandb
-
-    artifact = wandb.Artifact(model.name, type="model")
-    for file in ("weights.safetensors", "model.json"):
-        artifact.add_file(str(model / file))
-    logger.experiment.log_artifact(artifact)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under names such as `attack/eval/epsilon`, Lightning's way and safe in W&B's own paths."""
-    found: dict[str, Any] = {}
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to names such as `attack/eval/epsilon`, as Lightning does and W&B accepts."""
+    settings: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}/")
+            settings |= flatten(value, f"{prefix}{key}/")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            settings[f"{prefix}{key}"] = value
+    return settings
 
 
 @contextmanager
 def open_logger(
     settings: Mapping[str, Any], folder: Path, *, name: str, group: str, tags: Sequence[str]
 ) -> Iterator[Logger]:
-    """The logger that the config's group `logger` names, closed at the end and told whether the run failed.
+    """Open the logger of the config's group `logger`; at the end close it with success or failure.
 
-    A second W&B logger of one process would go on writing into a first one's run that was left open.
+    Without closing, a second W&B logger of the same process would write into the run of the first.
     """
     options = {key: value for key, value in settings.items() if key not in ("kind", "artifact")}
     if settings["kind"] == "wandb":

@@ -1,0 +1,1 @@
+"""Figures: score histograms, and curves against the budget of the attack."""

@@ -1,0 +1,1 @@
+"""Table layouts as CSV, Markdown, LaTeX, HTML, and on a terminal."""

@@ -1,0 +1,52 @@
+"""Tables as LaTeX; each number with its margin, the paper's number, and the difference."""
+
+from collections.abc import Sequence
+
+from aloe_lightning.report.renderers.page import CellFormat
+from aloe_lightning.report.table_layouts import TableLayout
+
+HEAD = r"""% Needs \usepackage{booktabs}. Each cell: ours, its margin, then (published, difference).
+% To leave the published numbers out: \newcommand{\published}[2]{} before \input of this file.
+\providecommand{\margin}[1]{{\tiny$\pm$#1}}
+\providecommand{\published}[2]{{\tiny\,(#1, $#2$)}}
+"""
+ESCAPES = {character: "\\" + character for character in "%&_#"} | {
+    "−": "$-$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "ε": r"$\epsilon$", "×": r"$\times$",
+}  # fmt: skip
+
+CELL = CellFormat("--", best=r"\textbf{{{}}}", margin=r"\margin{{{}}}", published=r"\published{{{}}}{{{}}}")
+
+
+def latex_page(tables: Sequence[tuple[TableLayout, str]]) -> str:
+    """Write all tables, each with its caption, after the commands that they need."""
+    return HEAD + "\n".join(latex_table(*table) for table in tables)
+
+
+def latex_table(layout: TableLayout, caption: str) -> str:
+    """Write a `table` with the rules of booktabs; the best of a column is bold."""
+    spans, rules, place = [], [], 2
+    for heading, width in layout.headings:
+        spans.append(rf"\multicolumn{{{width}}}{{c}}{{{_latex(heading)}}}")
+        rules.append(rf"\cmidrule(lr){{{place}-{place + width - 1}}}")
+        place += width
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_latex(layout.title)}. {_latex(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(layout.columns)}}}",
+        r"\toprule",
+        " & ".join(["", *spans]) + r" \\",
+        "".join(rules),
+        " & ".join(["", *(_latex(column.name) for column in layout.columns)]) + r" \\",
+    ]
+    for block in layout.blocks:
+        lines.append(r"\midrule")
+        if block.label:
+            lines.append(rf"\multicolumn{{{len(layout.columns) + 1}}}{{l}}{{\textbf{{{_latex(block.label)}}}}} \\")
+        for name, cells in block.rows:
+            texts = (CELL.write(*cell).replace("−", "-") for cell in cells)
+            lines.append(" & ".join([_latex(name), *texts]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _latex(text: str) -> str:
+    return "".join(ESCAPES.get(character, character) for character in text)
