@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from aloe_lightning.config.validation import register_resolvers
+from aloe_lightning.config.resolvers import register_resolvers
 
 register_resolvers()
 

@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from aloe_lightning.cli.main import main
 from aloe_lightning.nets import DenseNet, SmallNet
+from aloe_lightning.runtime.processor import processor_flags
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -54,6 +55,23 @@ def golden_net(shared):
     return net.eval()
 
 
+@pytest.fixture(scope="session")
+def same_processor():
+    """Whether this processor adds as the one of the golden outputs did, which had AVX-512.
+
+    Another adds in another order, and the gradient of a well-trained net is almost zero in many pixels, so that its
+    sign turns there: float64 agrees with the golden pixels on 95 %. The arithmetic of the attack itself is held to a
+    slow loop on any processor (tests/attacks/test_linf.py).
+    """
+    return "avx512f" in processor_flags().split()
+
+
+@pytest.fixture(scope="session")
+def pixel_agreement(same_processor):
+    """The least share of pixels on which an attack on the golden net equals the authors'."""
+    return 0.99 if same_processor else 0.8
+
+
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """Run the command line in this process, in an empty folder."""
@@ -73,7 +91,7 @@ def command(monkeypatch, tmp_path):
 @pytest.fixture
 def small_net():
     torch.manual_seed(0)
-    return SmallNet(10, width=4).eval()
+    return SmallNet(10, width=8).eval()
 
 
 @pytest.fixture

@@ -1,17 +1,14 @@
-"""One cell: read, train (or take what is trained), attack and score, record, tabulate."""
+"""Run one cell: one data set, net, objective, budget and seed.
+
+Train a net or reuse a trained one, evaluate, record, tabulate.
+"""
 
 import logging
-import platform
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import seed_everything
 
 from aloe_lightning.config.build import (
     build_attack,
@@ -20,215 +17,133 @@ from aloe_lightning.config.build import (
     build_evaluation,
     build_net,
     build_objective,
-    with_statistics,
 )
 from aloe_lightning.data import RobustOODData
-from aloe_lightning.detectors import Detector, FitData, KeptDetector, Restorable
-from aloe_lightning.errors import UserError
+from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
 from aloe_lightning.evaluation.evaluate import evaluate
-from aloe_lightning.evaluation.records import Cell, Record, write_records
-from aloe_lightning.evaluation.results import records_of, write_scores
+from aloe_lightning.evaluation.records import Cell, Record, records_of, write_records
 from aloe_lightning.objectives import Objective
-from aloe_lightning.paper.methods import OBJECTIVE_TITLES
-from aloe_lightning.report import write_report
+from aloe_lightning.report import write_study
 from aloe_lightning.runtime.distributed import rank_and_world_size
-from aloe_lightning.runtime.hardware import compile_net, prepare
+from aloe_lightning.runtime.environment import environment_of
+from aloe_lightning.runtime.hardware import compile_net, prepare_process
 from aloe_lightning.runtime.progress import duration
-from aloe_lightning.storage.files import file_lock
-from aloe_lightning.storage.fingerprints import fingerprint
-from aloe_lightning.storage.store import Model, cell_name, custom_data_fingerprint, digest, write_json
-from aloe_lightning.storage.weights import load_weights, save_weights
-from aloe_lightning.tracking.loggers import flat, log_results, open_logger
-from aloe_lightning.training.trainer import StateKeeper, build_trainer, fit, quiet_lightning
+from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
+from aloe_lightning.storage.files import write_json
+from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
+from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.tracking.loggers import flatten, log_results, open_logger
+from aloe_lightning.training.callbacks import StateSaver
+from aloe_lightning.training.reuse import trained_weights
+from aloe_lightning.training.trainer import build_trainer, quiet_lightning
 
 log = logging.getLogger(__name__)
-OF_TRAINING = ("data", "outliers", "net", "objective", "optim", "trainer", "batch", "seed")
-PACKAGES = ("aloe-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
 
 
-def run_cell(asked: dict[str, Any], folder: Path) -> list[Record]:
+def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     """Run one cell of a study and rewrite the study's tables.
 
     Args:
-        asked: the config, validated, plain values.
-        folder: of the run; its parent is the study's.
+        config: validated config as plain values.
+        folder: run folder, inside the study folder.
 
     Returns:
         The cell's records.
     """
     quiet_lightning()
-    model, config = Model.of(asked), with_statistics(asked)
-    label = config["objective"]["name"]
-    (folder / "records.jsonl").unlink(missing_ok=True)  # until this run has ended, its cell has no result
+    (folder / "records.jsonl").unlink(missing_ok=True)  # an unfinished run must not leave old records
     seed_everything(config["seed"], workers=True, verbose=False)
-    objective = build_objective(config, build_net(config))
-    data = build_data(config, objective.uses_outliers)
+    data = build_data(config, uses(config["objective"])[0])
+    objective = build_objective(config, build_net(config, data.inliers))
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
-    # All test sets are read before anything is trained: what is missing is better known now than hours later.
+    # Read all test sets before the training: fail now if one is missing, not hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
-    learning = [name for name, detector in detectors.items() if detector.learns]
-    fit_data = _fit_data(config, data) if learning else None
+    fit_data = _fit_data(config, data, detectors)
 
-    tags, name = [config["data"]["name"], label], f"{config['data']['name']} {method_name(config)}"
-    with open_logger(config["logger"], folder, name=name, group=config["group"], tags=tags) as logger:
-        logger.log_hyperparams(flat(config))
-        keeper = StateKeeper(model, config["checkpoint_seconds"])
-        trainer = build_trainer(config["trainer"], logger, keeper, label)
-        prepare(trainer.strategy.root_device, config["tf32"])
-        compile_net(objective.net, config["compile"], trainer.strategy.root_device)
-        card = _train_or_load(config, trainer, objective, data, model, keeper)
-        trained = time.monotonic()
-        objective.net.to(trainer.strategy.root_device)
-        fits = {name: _fit_identity(asked, name) for name in detectors}
-        detectors = _kept(detectors, fits, config, (folder if config["checkpoint"] else model.folder) / "detectors")
-        evaluation = evaluate(
-            objective.net,
-            detectors,
-            id_set,
-            ood_sets,
-            attack,
-            settings,
-            seed=config["seed"],
-            label=label,
-            data=fit_data,
-        )
-        evaluated = time.monotonic() - trained
-        records = records_of(evaluation, _cell(config, objective, attack.rounding, data, card), fits)
+    model, label = TrainedModel.of(config), config["objective"]["name"]
+    with open_logger(config["logger"], folder, **_run_labels(config, objective)) as logger:
+        logger.log_hyperparams(flatten(config))
+        saver = StateSaver(model, config["checkpoint_seconds"])
+        trainer = build_trainer(config["trainer"], logger, saver, label)
+        device = trainer.strategy.root_device
+        prepare_process(device, config["tf32"])
+        compile_net(objective.net, config["compile"], device)
+        metadata = trained_weights(config, trainer, objective, data, model, saver)
+        objective.net.to(device)
+
+        started = time.monotonic()
+        fit_fingerprints = {
+            name: fit_fingerprint(config, name, detector.requires_outliers) for name, detector in detectors.items()
+        }
+        fits_folder = (folder if config["checkpoint"] else model.folder) / "detectors"
+        detectors = _cached(detectors, fit_fingerprints, config, fits_folder)
+        options = {"seed": config["seed"], "label": label, "data": fit_data}
+        evaluation = evaluate(objective.net, detectors, id_set, ood_sets, attack, settings, **options)
+        seconds = round(time.monotonic() - started, 1)
+        titles = {name: detector.title for name, detector in detectors.items()}
+        cell = _cell(config, objective, attack.describe(), data, metadata)
+        records = records_of(evaluation, cell, fit_fingerprints, titles)
         if rank_and_world_size()[0] == 0:
-            log.info("%s: evaluated in %s", label, duration(evaluated))
+            log.info("%s: evaluated in %s", label, duration(seconds))
             write_json(folder / "config.json", config)
-            write_json(folder / "data.json", {**data.sizes(), **card.get("sizes", {})})
-            facts = {
-                "cell": cell_name(asked),
-                "weights": digest(config["checkpoint"] or model.weights),
-                "files": custom_data_fingerprint(asked),
+            write_json(folder / "data.json", {**data.sizes(), **metadata.get("sizes", {})})
+            run_info = {
+                "cell": cell_name(config),
+                "weights": file_digest(config["checkpoint"] or model.weights),
+                "files": custom_data_fingerprint(config),
                 "model": None if config["checkpoint"] else str(model.folder.absolute()),
-                "train_seconds": card.get("seconds"),
-                "evaluate_seconds": round(evaluated, 1),
+                "train_seconds": metadata.get("seconds"),
+                "evaluate_seconds": seconds,
             }
-            write_json(folder / "versions.json", {**facts, **_surroundings(trainer)})
-            write_scores(folder / "scores.npz", evaluation)
+            write_json(folder / "versions.json", {**run_info, **environment_of(device)})
+            evaluation.scores.save(folder / "scores.npz")
             write_records(folder / "records.jsonl", records)
-            report = write_report(folder.parent, records)
-            gives_weights = config["logger"].get("artifact", False) and config["checkpoint"] is None
-            log_results(logger, records, evaluation, report, model.folder if gives_weights else None)
-            for run in report.left_out:
-                log.info(
-                    "%s: not in the table, made under another setting or version, or of other data: %s", label, run
-                )
+            study = write_study(folder.parent)
+            log_weights = config["logger"].get("artifact", False) and config["checkpoint"] is None
+            log_results(logger, records, evaluation.scores, study, model.folder if log_weights else None)
+            for run in study.left_out:
+                log.info("%s: excluded from the tables (different protocol, version or data): %s", label, run)
     return records
 
 
-def method_name(config: dict[str, Any]) -> str:
-    """Of a run, for people: objective, budget and seed."""
-    title = OBJECTIVE_TITLES.get(config["objective"]["name"], config["objective"]["name"])
-    return f"{title} ε={config['eval_epsilon']:g} seed {config['seed']}"
+def _run_labels(config: dict[str, Any], objective: Objective) -> dict[str, Any]:
+    """Return display name, group and tags of a run."""
+    data = config["data"]["name"]
+    name = f"{data} {type(objective).__name__} ε={config['eval_epsilon']:g} seed {config['seed']}"
+    return {"name": name, "group": config["group"], "tags": [data, config["objective"]["name"]]}
 
 
-def _train_or_load(
-    config: dict[str, Any],
-    trainer: Trainer,
-    objective: Objective,
-    data: RobustOODData,
-    model: Model,
-    keeper: StateKeeper,
-) -> dict[str, Any]:
-    """Put trained weights into the objective's net; what is known of their training."""
-    label = config["objective"]["name"]
-    if config["checkpoint"] is not None:
-        load_weights(config["checkpoint"], objective.net)
-        log.info("%s: weights of %s", label, config["checkpoint"])
-        return {}
-    data.setup("fit")
-    with _held(model, trainer):
-        if model.trained_now or (model.trained and config["recompute"] != "training"):
-            refuse_other_pixels(model, data)
-            load_weights(model.weights, objective.net)
-            log.info("%s: trained before, in %s: %s", label, duration(model.card["seconds"]), model.folder)
-            return model.card
-        if trainer.is_global_zero:
-            model.begin(afresh=config["recompute"] == "training")
-        if rank_and_world_size()[0] == 0:
-            if data.duplicates is not None:
-                log.info("%s: outliers left out, in distribution or in a test set: %s", label, data.duplicates)
-            for place, count in data.overlaps().items():
-                log.warning(
-                    "%s: %d of the in-distribution %s images are also in %s", label, count, data.inliers.split, place
-                )
-        log.info("%s: training", label)
-        fit(trainer, objective, data, model)
-        sizes = {key: value for key, value in data.sizes().items() if key in ("train", "outliers", "outliers_left_out")}
-        card = {
-            "seconds": round(keeper.spent, 1),
-            "steps": trainer.global_step,
-            "trained_on": data.trained_on(),
-            "sizes": sizes,
-            "config": config,
-            **_surroundings(trainer),
-        }
-        if rank_and_world_size()[0] == 0:
-            log.info("%s: trained in %s", label, duration(keeper.spent))
-            # Nothing but what decides the weights, so that the same training makes the same file.
-            about = {**{key: config[key] for key in OF_TRAINING}, "attack": config["attack"]["train"]}
-            save_weights(model.weights, objective.net, about)
-            model.end(card)
-    return card
-
-
-def refuse_other_pixels(model: Model, data: RobustOODData) -> None:
-    """Raise UserError if a kept net was trained on other images than lie there now."""
-    if list(data.trained_on()) != list(model.card["trained_on"]):
-        raise UserError(
-            f"the net in {model.folder.absolute()} was trained on other images than data and outliers hold now: "
-            "recompute=training trains it again, another paths.outputs keeps both"
-        )
-
-
-@contextmanager
-def _held(model: Model, trainer: Trainer) -> Iterator[None]:
-    """Keep other jobs from training the same net meanwhile; the further processes of one training share its hold."""
-    if not trainer.is_global_zero:
-        yield
-        return
-    model.folder.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(model.folder.parent / f".{model.folder.name}.lock", f"training {model.folder.name}"):
-        yield
-
-
-def _fit_identity(asked: dict[str, Any], name: str) -> str:
-    """What tells the fit of a detector on a net from others: its settings, and what it may learn from."""
-    parts = {key: asked[key] for key in ("data", "outliers", "ood", "duplicates")}
-    return fingerprint({**parts, "detector": {name: asked["detector"][name]}}, "cell")
-
-
-def _kept(
-    detectors: dict[str, Detector], fits: dict[str, str], config: dict[str, Any], home: Path
-) -> dict[str, Detector]:
-    """The detectors, those that learn with a place to keep it for other cells of the same net."""
-    afresh, writes = config["recompute"] != "nothing" or config["checkpoint"] is not None, rank_and_world_size()[0] == 0
-    return {
-        name: KeptDetector(one, home, f"{name}-{fits[name]}", afresh, writes)
-        if one.learns and isinstance(one, Restorable)
-        else one
-        for name, one in detectors.items()
-    }
-
-
-def _fit_data(config: dict[str, Any], data: RobustOODData) -> FitData:
+def _fit_data(config: dict[str, Any], data: RobustOODData, detectors: dict[str, Detector]) -> FitData:
+    """Return the images that detectors may be fitted on; read the outliers now if a detector requires them."""
+    if any(detector.requires_fit and detector.requires_outliers for detector in detectors.values()):
+        data.outlier_images  # noqa: B018  fail now if a file is missing, not hours later
     return FitData(
-        inliers=data.train_images,
-        outliers=data.outlier_images,
-        num_classes=config["net"]["num_classes"],
+        inliers=lambda: data.train_images,
+        outliers=lambda: data.outlier_images,
+        num_classes=data.inliers.num_classes,
         seed=config["seed"],
         batch_size=config["evaluation"]["batch_size"] or FitData.batch_size,
     )
 
 
+def _cached(
+    detectors: dict[str, Detector], fit_fingerprints: dict[str, str], config: dict[str, Any], folder: Path
+) -> dict[str, Detector]:
+    """Wrap the detectors that require a fit, so that it is stored for other cells of the same net."""
+    refit, writes = config["recompute"] != "nothing" or config["checkpoint"] is not None, rank_and_world_size()[0] == 0
+    return {
+        name: CachedDetector(detector, folder, f"{name}-{fit_fingerprints[name]}", refit, writes)
+        if detector.requires_fit and isinstance(detector, CacheableDetector)
+        else detector
+        for name, detector in detectors.items()
+    }
+
+
 def _cell(
-    config: dict[str, Any], objective: Objective, rounding: str, data: RobustOODData, card: dict[str, Any]
+    config: dict[str, Any], objective: Objective, attack: str, data: RobustOODData, metadata: dict[str, Any]
 ) -> Cell:
-    attacked_in_training = objective.perturbs_inliers or objective.perturbs_outliers
-    inliers, outliers = card.get("trained_on") or (None, "")
+    perturbs = objective.perturbs_inliers or objective.perturbs_outliers
+    inliers, outliers = metadata.get("trained_on") or (None, "")
     pixels, outlier_pixels = data.digests(None if inliers is None else (inliers, outliers))
     return Cell(
         dataset=config["data"]["name"],
@@ -237,25 +152,12 @@ def _cell(
         objective=config["objective"]["name"],
         objective_title=type(objective).__name__,
         seed=config["seed"],
-        train_epsilon=config["attack"]["train"]["epsilon"] if attacked_in_training else None,
+        train_epsilon=config["attack"]["train"]["epsilon"] if perturbs else None,
         eval_epsilon=config["attack"]["eval"]["epsilon"],
-        regime=config["attack"]["eval"]["name"],
-        attack=rounding,
+        regime=config["attack"]["name"],
+        attack=attack,
         protocol=config["protocol"],
         split=data.inliers.split,
         pixels=pixels,
         outlier_pixels=outlier_pixels,
     )
-
-
-def _surroundings(trainer: Trainer) -> dict[str, Any]:
-    """What something ran on, and how it was asked for."""
-    device = trainer.strategy.root_device
-    cpu = f"{torch.get_num_threads()} CPU threads"
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "packages": {name: version(name) for name in PACKAGES},
-    }

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from aloe_lightning.cli.dry_run import planned
-from aloe_lightning.paper.methods import DATASET_TITLES
+from aloe_lightning.paper.datasets import DATASET_TITLES
 from aloe_lightning.paper.published import published_rows
 from aloe_lightning.paper.settings import PUBLISHED_EPSILONS
 from composing import composed
@@ -80,7 +80,7 @@ def test_the_dry_view_goes_with_any_command(command, capsys, words, cells):
 
 
 def test_the_dry_view_takes_words_as_the_command_does(tmp_path, command, capsys):
-    (whole,), (fewer,) = plan("+experiment=demo_oe"), plan("+experiment=demo_oe", "~ood.clouds")
+    (whole,), (fewer,) = plan("objective=oe"), plan("objective=oe", "~ood.clouds")
     assert (len(whole.config["ood"]), len(fewer.config["ood"])) == (5, 4)
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nstudy: mine\n")
@@ -88,7 +88,7 @@ def test_the_dry_view_takes_words_as_the_command_does(tmp_path, command, capsys)
     assert "mine/aloe-" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         command("--info", "--dry")
-    assert "--dry does not go with --info" in capsys.readouterr().err
+    assert "--dry cannot be combined with --info" in capsys.readouterr().err
 
 
 def test_the_dry_view_tells_done_from_trained_from_interrupted_and_touches_nothing(command, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_the_dry_view_tells_done_from_trained_from_interrupted_and_touches_nothi
 
 
 def test_what_is_left_is_estimated_from_the_work_of_what_is_done(command):
-    from aloe_lightning.cli.dry_run import Measured
+    from aloe_lightning.cli.dry_run import MeasuredTimes
 
     words = ["-m", "+sweep=methods", *TINY]
     command(*words, "objective=original")
@@ -130,5 +130,5 @@ def test_what_is_left_is_estimated_from_the_work_of_what_is_done(command):
     facts = json.loads((original.folder / "versions.json").read_text())
     card = json.loads((original.model.folder / "model.json").read_text())
     expected = facts["evaluate_seconds"] + card["seconds"] / original.work * aloe.work
-    assert Measured(list(cells.values())).left(aloe, trains=True) == pytest.approx(expected)
-    assert Measured(list(cells.values())).left(aloe, trains=False) == facts["evaluate_seconds"]
+    assert MeasuredTimes(list(cells.values())).estimate(aloe, trains=True) == pytest.approx(expected)
+    assert MeasuredTimes(list(cells.values())).estimate(aloe, trains=False) == facts["evaluate_seconds"]

@@ -1,4 +1,4 @@
-"""The configuration: every file composes, the schema says what the code accepts, and a mistake is answered in words."""
+"""The configuration: every file composes, signatures say what the code accepts, and a mistake is answered in words."""
 
 import inspect
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 import aloe_lightning.conf
 import pytest
 import yaml
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
-from aloe_lightning.config import schema_init as schema
+from aloe_lightning.config.build import build_data
+from aloe_lightning.config.layout import ROOT, SUPPLIED
 from aloe_lightning.config.validation import nearest, validated
-from aloe_lightning.data import BatchSizes
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.evaluate import EvaluationSettings
+from aloe_lightning.signatures.description import describe
 from aloe_lightning.tracking.loggers import wandb_logger
 from composing import changed, composed
 
+CIFAR10 = "+experiment=cifar10"
 CONF = Path(aloe_lightning.conf.__file__).parent
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
-CUSTOM = ["+experiment=own", "data.train=a", "data.test=b", "+ood.far=c"]
+CUSTOM = ["+experiment=custom", "data.train=a", "data.test=b", "+ood.far=c"]
 
 
 def content_of(*overrides):
@@ -41,25 +41,30 @@ def problems_of(cfg):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_is_valid(name):
-    content = content_of(*CUSTOM) if name == "own" else content_of(f"+experiment={name}")
-    if "_" in name and not name.endswith("small"):
-        data, objective = name.rsplit("_", 1)
-        assert (content["data"]["name"], content["objective"]["name"]) == (data, objective)
+    content = content_of(*CUSTOM) if name == "custom" else content_of(f"+experiment={name}")
+    data, _, objective = name.partition("_")
+    assert content["study"] == content["data"]["name"] == data
+    if objective:
+        assert content["objective"]["name"] == objective
         assert content["objective"]["_target_"].lower() == f"aloe_lightning.objectives.{objective}"
-    assert content["study"].startswith(name.split("_")[0])
-
-
-def test_there_is_an_experiment_for_each_data_set_and_objective():
-    objectives = ("original", "oe", "adv", "aoe", "aloe")
-    wanted = {f"{data}_{name}" for data in ("demo", "cifar10", "cifar100", "gtsrb") for name in objectives}
-    assert wanted <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_has_at_most_15_lines_and_stands_in_the_global_package(name):
+def test_an_experiment_opens_with_its_command_and_has_at_most_15_lines(name):
     lines = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
     assert len(lines) <= 15
     assert lines[0] == "# @package _global_"
+    assert lines[1].startswith(f"# python -m aloe_lightning +experiment={name}")
+
+
+def test_the_small_scale_is_one_file_for_every_data_set():
+    for name in ("cifar10", "cifar100", "gtsrb"):
+        content = content_of(f"+experiment={name}", "+scale=small")
+        assert (content["net"]["name"], content["trainer"]["max_steps"], content["data"]["name"]) == (
+            "small",
+            800,
+            name,
+        )
 
 
 @pytest.mark.parametrize("group", ["data", "net", "optim", "logger", "attack", "ood", "detector"])
@@ -83,15 +88,12 @@ def test_cifar10_aloe_is_the_papers_setting():
     content = content_of("+experiment=cifar10_aloe")
     expected = {
         "data": {
-            "_target_": "aloe_lightning.data.CIFAR",
+            "_target_": "aloe_lightning.data.CIFAR10",
             "name": "cifar10",
-            "num_classes": 10,
-            "mean": pytest.approx([125.3 / 255, 123.0 / 255, 113.9 / 255], rel=1e-12),
-            "std": pytest.approx([63.0 / 255, 62.1 / 255, 66.7 / 255], rel=1e-12),
             "augment": True,
-            "verify": True,
+            "augment_outliers": True,
         },
-        "net": {"num_classes": 10, "depth": 100, "growth_rate": 12, "reduction": 0.5},
+        "net": {"depth": 100, "growth_rate": 12, "reduction": 0.5},
         "objective": {"_target_": "aloe_lightning.objectives.ALOE", "outlier_weight": 0.5},
         "optim": {
             "lr": 0.1,
@@ -107,8 +109,6 @@ def test_cifar10_aloe_is_the_papers_setting():
     for part, values in expected.items():
         assert {key: content[part][key] for key in values} == values
     assert content["net"]["_target_"] == "aloe_lightning.nets.DenseNet"
-    assert content["net"]["mean"] == content["data"]["mean"]
-    assert content["net"]["std"] == content["data"]["std"]
     assert (content["epsilon"], content["train_epsilon"], content["eval_epsilon"]) == (1, 1, 1)
     assert {key: content["attack"]["train"][key] for key in ("epsilon", "step_size", "random_start")} == {
         "epsilon": 1,
@@ -126,19 +126,26 @@ def test_cifar10_aloe_is_the_papers_setting():
     assert content["detector"]["odin"]["temperature"] == 1000
     assert content["detector"]["odin"]["eta"] == 0.0014
     assert set(content["ood"]) == {"svhn", "textures", "places365", "lsun_c", "lsun_r", "isun"}
-    assert all(node["verify"] for node in content["ood"].values())
+    built = build_data(content, uses_outliers=True)
+    assert all(one.verify for one in built.ood.values())
+    assert built.inliers.num_classes == 10
+    assert list(built.inliers.mean) == pytest.approx([125.3 / 255, 123.0 / 255, 113.9 / 255], rel=1e-12)
+    assert list(built.inliers.std) == pytest.approx([63.0 / 255, 62.1 / 255, 66.7 / 255], rel=1e-12)
     assert content["evaluation"]["max_id"] is content["evaluation"]["max_ood"] is None
 
 
 def test_gtsrb_aloe_is_the_papers_setting():
     content = content_of("+experiment=gtsrb_aloe")
     data = content["data"]
-    assert (data["num_classes"], data["augment"]) == (43, "offline")
+    assert data["augment"] == "offline"
     assert (data["per_class"], data["max_test"]) == (10_000, 10_000)
-    assert (data["mean"], data["std"]) == ([0.3337, 0.3064, 0.3171], [0.2672, 0.2564, 0.2629])
+    built = build_data(content, uses_outliers=True).inliers
+    assert (built.num_classes, list(built.mean), list(built.std)) == (
+        *(43, [0.3337, 0.3064, 0.3171], [0.2672, 0.2564, 0.2629]),
+    )
     assert data["augment_outliers"], "outliers are cropped and flipped although signs are not"
     assert content["detector"]["odin"]["eta"] == 0.0004
-    assert (content["trainer"]["max_epochs"], content["net"]["num_classes"]) == (10, 43)
+    assert content["trainer"]["max_epochs"] == 10
     assert set(content["ood"]) == {"cifar10", "textures", "places365", "lsun_c", "lsun_r", "isun"}
     assert content["outliers"]["name"] == "300k"
 
@@ -150,11 +157,8 @@ def test_cifar100_differs_from_cifar10_in_the_data_and_odins_step():
     assert hundred.pop("cell").rsplit("-", 1)[0] == ten.pop("cell").rsplit("-", 1)[0]
     assert hundred["detector"]["odin"].pop("eta") == 0.0028
     assert ten["detector"]["odin"].pop("eta") == 0.0014
-    assert hundred["net"].pop("num_classes") == 100
-    assert hundred["data"].pop("num_classes") == 100
+    assert hundred["data"].pop("_target_") != ten["data"].pop("_target_")
     assert (hundred["data"].pop("name"), hundred.pop("study")) == ("cifar100", "cifar100")
-    for part in (ten["net"], ten["data"]):
-        part.pop("num_classes")
     assert (ten["data"].pop("name"), ten.pop("study")) == ("cifar10", "cifar10")
     assert hundred == ten
 
@@ -170,64 +174,44 @@ def test_epsilon_feeds_both_attacks_and_either_can_differ(settings, train, evalu
 
 def test_the_authors_attack_truncates_and_normalises_by_the_batch():
     attacks = content_of("attack=authors")["attack"]
-    assert (attacks["train"]["rounding"], attacks["train"]["batchnorm"]) == ("truncate", "train")
-    assert (attacks["eval"]["rounding"], attacks["eval"]["name"], attacks["eval"]["steps"]) == (
-        "truncate",
-        "authors",
-        10,
-    )
+    assert (attacks["train"]["rounding"], attacks["inner_batchnorm"]) == ("truncate", "train")
+    assert (attacks["eval"]["rounding"], attacks["name"], attacks["eval"]["steps"]) == ("truncate", "authors", 10)
 
 
-def test_unverified_data_means_every_official_file_of_the_root():
-    content = validated(changed(["+experiment=cifar10"], "data.verify=false"))
-    assert content["ood"]["svhn"].get("verify", True) is False
+def test_root_and_verify_come_from_paths_unless_a_set_states_its_own():
+    """What the builder gives to every named set."""
+    data = build_data(validated(changed([CIFAR10], "paths.data=/d", "paths.verify=false")), uses_outliers=True)
+    sets = [data.inliers, data.outliers, *data.ood.values()]
+    assert {(one.root, one.verify) for one in sets} == {("/d", False)}
+    data = build_data(validated(changed([CIFAR10], "ood.svhn.root=/other")), uses_outliers=True)
+    assert (data.ood["svhn"].root, data.ood["svhn"].verify, data.ood["isun"].root) == ("/other", True, "data")
 
 
-# --- the schema says what the code accepts ---
-
-LABEL_ONLY = {**schema.NETS, **schema.OBJECTIVES, **schema.OUTLIERS}
-"""Nodes whose `name` is a label for records, which `build` leaves out."""
+# --- the signature is the schema ---
 
 
-@pytest.mark.parametrize("path", sorted(schema.TARGETS))
-def test_a_node_has_exactly_the_fields_that_its_class_accepts(path):
-    accepted = set(inspect.signature(get_class(f"aloe_lightning.{path.replace('__', '.')}")).parameters)
-    if path.startswith("objectives__"):
-        accepted -= {"net", "optim", "attack"}
-    fields = set(schema.TARGETS[path].model_fields) - {"target"}
-    assert fields - ({"name"} if path in LABEL_ONLY else set()) == accepted - (
-        {"name"} if path in LABEL_ONLY else set()
-    )
-
-
-@pytest.mark.parametrize("path", sorted(schema.TARGETS))
-def test_a_field_that_may_be_left_out_may_be_left_out_of_the_class_too(path):
-    parameters = inspect.signature(get_class(f"aloe_lightning.{path.replace('__', '.')}")).parameters
-    for name, field in schema.TARGETS[path].model_fields.items():
-        if name in parameters and not field.is_required():
-            assert parameters[name].default == field.default
-
-
-def test_the_fields_of_the_trainer_are_lightnings():
-    assert set(schema.TrainerNode.model_fields) <= set(inspect.signature(Trainer).parameters)
+def test_the_trainers_keys_are_lightnings():
+    keys = set(describe("aloe_lightning.config.root.Trainer").parameters)
+    assert keys <= set(inspect.signature(Trainer).parameters)
     ours = {"logger", "callbacks", "default_root_dir", "enable_model_summary", "enable_progress_bar"}
-    assert not set(schema.TrainerNode.model_fields) & (ours | {"use_distributed_sampler", "inference_mode"})
+    assert not keys & (ours | {"use_distributed_sampler", "inference_mode"})
 
 
-@pytest.mark.parametrize(
-    ("node", "built"), [(schema.BatchNode, BatchSizes), (schema.EvaluationNode, EvaluationSettings)]
-)
-def test_plain_nodes_have_the_fields_of_their_dataclasses(node, built):
-    assert set(node.model_fields) == set(inspect.signature(built).parameters)
-
-
-def test_the_fields_of_wandb_are_the_loggers():
+def test_wandbs_keys_are_the_loggers():
     parameters = set(inspect.signature(wandb_logger).parameters) - {"folder", "name", "group", "tags"}
-    assert set(schema.WandbNode.model_fields) == parameters | {"kind", "artifact"}
+    assert set(describe("aloe_lightning.config.root.WandbLogger").parameters) == parameters | {"kind", "artifact"}
 
 
-def test_every_key_of_the_schema_is_in_the_composed_config():
-    assert set(schema.Config.model_fields) == set(content_of())
+def test_every_root_key_is_in_the_composed_config():
+    assert set(describe(ROOT).parameters) == set(content_of())
+
+
+@pytest.mark.parametrize("place", ["data", "net", "optim", "objective", "attack.train", "attack.eval", "outliers"])
+def test_the_files_list_every_key_that_a_user_may_set(place):
+    """An override on the command line reaches listed keys only; root and verify come from paths."""
+    node = OmegaConf.select(composed(CIFAR10), place)
+    parameters = set(describe(node["_target_"]).parameters) - {"root", "verify"}
+    assert set(node) - {"_target_", "name"} == parameters - set(SUPPLIED.get(place, ()))
 
 
 # --- mistakes ---
@@ -279,9 +263,8 @@ def test_a_mistyped_name_is_told_with_the_nearest(override, told):
         (["optim.lr=0"], "optim.lr", "0"),
         (["optim.lr=fast"], "optim.lr", "'fast'"),
         (["optim.warmup=1"], "optim.warmup", "1"),
-        (["data.mean=[0.5,0.5]"], "data.mean", "[0.5, 0.5]"),
         (["trainer.precision=16"], "trainer.precision", "16"),
-        (["logger.kind=cvs"], "logger", "cvs"),
+        (["logger.kind=cvs"], "logger.kind", "cvs"),
     ],
 )
 def test_a_value_out_of_range_is_told_with_its_key_and_itself(overrides, key, value):
@@ -300,7 +283,7 @@ def test_a_value_that_must_be_given_is_asked_for():
     assert "outliers.path" in problem
 
 
-@pytest.mark.parametrize("key", ["batch", "optim.momentum", "attack.eval.steps"])
+@pytest.mark.parametrize("key", ["batch", "attack.eval", "paths.outputs", "debug"])
 def test_a_part_taken_away_is_missed(key):
     cfg = changed([])
     parent, _, name = key.rpartition(".")
@@ -311,18 +294,12 @@ def test_a_part_taken_away_is_missed(key):
 @pytest.mark.parametrize(
     ("base", "settings", "told"),
     [
-        ([], ["net.num_classes=7"], ["net.num_classes is 7, but data=demo has 10 classes"]),
-        (
-            ["+experiment=cifar100"],
-            ["net.num_classes=10"],
-            ["net.num_classes is 10, but data=cifar100 has 100 classes"],
-        ),
         ([], ["trainer.max_steps=-1"], ["training has no end: set trainer.max_epochs or trainer.max_steps"]),
         (
             ["attack=authors"],
             ["epsilon=1.5"],
             [
-                f"attack.{part}.rounding=truncate wants epsilon and step_size as whole 1/255 steps"
+                f"attack.{part}.rounding=truncate requires epsilon and step_size in whole 1/255 steps"
                 for part in ("train", "eval")
             ],
         ),
@@ -330,14 +307,14 @@ def test_a_part_taken_away_is_missed(key):
             ["data=cifar10"],
             [],
             [
-                "data=cifar10 stands beside the demo's outliers: "
+                "data=cifar10 is combined with the demo's outliers: "
                 "use +experiment=cifar10, or choose outliers= and ood= too"
             ],
         ),
         (
             [],
             ["ood.far={_target_: aloe_lightning.data.NpyImages, path: far.npy}"],
-            ["data=demo stands beside ood.far: use +experiment=cifar10"],
+            ["data=demo is combined with ood.far: use +experiment=cifar10"],
         ),
     ],
 )
@@ -354,10 +331,16 @@ def test_a_fractional_epsilon_is_fine_without_rounding():
 
 
 def test_a_class_of_ones_own_keeps_its_own_keys():
-    net = {"_target_": "mine.Net", "name": "mine", "layers": 3}
     cfg = changed([])
-    cfg.net = net
-    assert validated(cfg)["net"] == net
+    cfg.net = {"_target_": "outside.Net", "name": "mine", "layers": 3}
+    assert validated(cfg)["net"] == {"_target_": "outside.Net", "name": "mine", "layers": 3}
+    cfg.net = {"_target_": "outside.Net", "name": "mine", "layers": 3, "layer": 3}
+    assert problems_of(cfg) == ["net.layer is unknown, did you mean 'layers'?"]
+
+
+def test_a_class_that_cannot_be_imported_is_named():
+    (problem,) = problems_of(changed([], "net._target_=mine.Net"))
+    assert problem.startswith("net: cannot import 'mine.Net' (No module named 'mine')")
 
 
 @pytest.mark.parametrize(
@@ -388,18 +371,22 @@ def test_an_experiment_file_of_ones_own_without_a_typo_is_valid(tmp_path):
 
 
 def test_a_class_of_ones_own_gets_its_keys_and_no_others():
-    content = validated(changed([], "detector.mine={_target_: their.Detector, k: 3}"))
-    assert content["detector"]["mine"] == {"_target_": "their.Detector", "k": 3}
+    content = validated(changed([], "detector.mine={_target_: outside.Neighbours, k: 3}"))
+    assert content["detector"]["mine"] == {"_target_": "outside.Neighbours", "k": 3}
+    (problem,) = problems_of(changed([], "detector.mine={_target_: outside.Neighbours, k: 0}"))
+    assert problem.startswith("detector.mine.k: input should be greater than 0")
 
 
 def test_a_net_of_ones_own_needs_a_name_for_the_records():
-    assert problems_of(changed([], "net._target_=their.Net", "net.name=null")) == [
-        "net.name is missing: records state it"
-    ]
+    cfg = changed([])
+    cfg.net = {"_target_": "outside.Net", "layers": 3, "name": None}
+    assert problems_of(cfg) == ["net.name is missing: records state it"]
 
 
 def test_a_path_is_short_for_a_folder_or_an_array_of_images():
-    ood = content_of("+experiment=own", "data.train=a", "data.test=b", "+ood.far=pictures", "+ood.near=it.npy")["ood"]
+    ood = content_of("+experiment=custom", "data.train=a", "data.test=b", "+ood.far=pictures", "+ood.near=it.npy")[
+        "ood"
+    ]
     assert {name: (node["_target_"].rsplit(".")[-1], node["path"]) for name, node in ood.items()} == {
         "far": ("ImageFolder", "pictures"),
         "near": ("NpyImages", "it.npy"),
@@ -407,7 +394,7 @@ def test_a_path_is_short_for_a_folder_or_an_array_of_images():
 
 
 def test_own_data_without_ood_sets_is_told_how_to_name_them():
-    (problem,) = problems_of(composed("+experiment=own", "data.train=a", "data.test=b"))
+    (problem,) = problems_of(composed("+experiment=custom", "data.train=a", "data.test=b"))
     assert problem.startswith("no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=")
 
 

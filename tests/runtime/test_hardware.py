@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aloe_lightning.nets import SmallNet
-from aloe_lightning.runtime.hardware import compile_net, keep_freed_memory, prepare
+from aloe_lightning.runtime.hardware import compile_net, keep_freed_memory, prepare_process
 
 CPU = torch.device("cpu")
 
@@ -17,7 +17,7 @@ def test_tf32_is_what_the_config_says():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     try:
         for wanted in (True, False):
-            prepare(CPU, tf32=wanted)
+            prepare_process(CPU, tf32=wanted)
             assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (wanted, wanted)
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

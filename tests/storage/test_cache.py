@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.storage.cache import cache_folder, cached, fingerprint, identity_of
+from aloe_lightning.storage.cache import cache_folder, cached, content_hash, identity_of
 from aloe_lightning.storage.files import file_lock
 
 root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -174,9 +174,9 @@ def test_the_cache_is_where_the_user_says_or_the_system(monkeypatch, tmp_path):
 
 def test_fingerprints_are_of_values_and_their_kinds():
     parts = [(1,), ("1",), (1, 2), (12,), (2, 1), ("1\n2",), ([1, 2],)]
-    assert len({fingerprint(*part) for part in parts}) == len(parts)
-    assert fingerprint("duplicates", 3, None) == fingerprint("duplicates", 3, None)
-    assert fingerprint("aloe") == "e95d1915c8c51af0", "caches of earlier versions are found"
+    assert len({content_hash(*part) for part in parts}) == len(parts)
+    assert content_hash("duplicates", 3, None) == content_hash("duplicates", 3, None)
+    assert content_hash("aloe") == "e95d1915c8c51af0", "caches of earlier versions are found"
 
 
 def make_files(folder):

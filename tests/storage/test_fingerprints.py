@@ -1,10 +1,11 @@
 """What is the same training, the same cell, the same table."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from aloe_lightning import objectives
 from aloe_lightning.config.validation import validated
-from aloe_lightning.storage.fingerprints import LEARNS_FROM, fingerprint, model_name
+from aloe_lightning.storage.fingerprints import fingerprint_of, model_name, uses
 from composing import changed, composed
 
 CIFAR10 = "+experiment=cifar10"
@@ -13,41 +14,41 @@ CIFAR10 = "+experiment=cifar10"
 @pytest.mark.parametrize(
     "setting",
     [
-        *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "data.root=/elsewhere", "paths.data=/elsewhere"),
+        *("epsilon=4", "train_epsilon=2", "eval_epsilon=8", "seed=3", "paths.data=/elsewhere"),
         *("paths.outputs=/elsewhere", "study=other", "cell=other", "recompute=training", "debug=true"),
         *("trainer.log_every_n_steps=5", "evaluation.batch_size=7", "compile=off", "net.fused=false"),
     ],
 )
 def test_the_fingerprint_ignores(setting):
-    assert fingerprint(changed([CIFAR10], setting)) == fingerprint(composed(CIFAR10))
+    assert fingerprint_of(changed([CIFAR10], setting), "table") == fingerprint_of(composed(CIFAR10), "table")
 
 
 @pytest.mark.parametrize("choice", ["objective=oe", "logger=wandb"])
 def test_the_fingerprint_ignores_the_choice(choice):
-    assert fingerprint(composed(CIFAR10, choice)) == fingerprint(composed(CIFAR10))
+    assert fingerprint_of(composed(CIFAR10, choice), "table") == fingerprint_of(composed(CIFAR10), "table")
 
 
 @pytest.mark.parametrize(
     "setting",
     [
         *("net.depth=40", "net.growth_rate=24", "trainer.max_steps=7", "trainer.max_epochs=7", "optim.lr=0.2"),
-        *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.train.batchnorm=train"),
-        *("evaluation.max_id=100", "trainer.precision=32-true", "outliers.name=other"),
-        *("objective.outlier_weight=1", "attack.eval.name=other", "tf32=true"),
+        *("batch.outliers=64", "data.augment=false", "attack.eval.steps=20", "attack.inner_batchnorm=train"),
+        *("evaluation.max_id=100", "trainer.precision=64-true", "outliers.name=other"),
+        *("objective.outlier_weight=1", "attack.name=other", "tf32=true"),
     ],
 )
 def test_the_fingerprint_changes_with(setting):
-    assert fingerprint(changed([CIFAR10], setting)) != fingerprint(composed(CIFAR10))
+    assert fingerprint_of(changed([CIFAR10], setting), "table") != fingerprint_of(composed(CIFAR10), "table")
 
 
 @pytest.mark.parametrize("choice", ["net=small", "ood=svhn"])
 def test_the_fingerprint_changes_with_the_choice(choice):
-    assert fingerprint(composed(CIFAR10, choice)) != fingerprint(composed(CIFAR10))
+    assert fingerprint_of(composed(CIFAR10, choice), "table") != fingerprint_of(composed(CIFAR10), "table")
 
 
 def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_hex_digits():
-    configs = [composed(CIFAR10), *(changed([], *s) for s in ([], ["net.width=8"], ["trainer.max_steps=9"]))]
-    prints = {fingerprint(cfg) for cfg in configs}
+    configs = [composed(CIFAR10), *(changed([], *s) for s in ([], ["net.width=24"], ["trainer.max_steps=9"]))]
+    prints = {fingerprint_of(cfg, "table") for cfg in configs}
     assert {validated(cfg)["protocol"] for cfg in configs} == prints
     assert len(prints) == 4
     assert all(len(found) == 8 and int(found, 16) >= 0 for found in prints)
@@ -55,31 +56,31 @@ def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_h
 
 @pytest.mark.parametrize("setting", ["detector.odin.eta=0.1", "evaluation.max_id=100", "attack.eval.steps=20"])
 def test_a_cell_is_told_from_others_by_what_is_measured_too(setting):
-    assert fingerprint(changed([CIFAR10], setting), "cell") != fingerprint(composed(CIFAR10), "cell")
+    assert fingerprint_of(changed([CIFAR10], setting), "cell") != fingerprint_of(composed(CIFAR10), "cell")
 
 
 def test_a_copy_that_nobody_vouches_for_is_told_by_its_place():
     prints = {
-        fingerprint(changed([CIFAR10], *settings), of)
+        fingerprint_of(changed([CIFAR10], *settings), of)
         for of in ("table", "training")
         for settings in (
             [],
-            ["data.verify=false"],
-            ["data.verify=false", "data.root=/elsewhere"],
+            ["paths.verify=false"],
+            ["paths.verify=false", "paths.data=/elsewhere"],
         )
     }
     assert len(prints) == 6
 
 
 def test_an_objective_of_ones_own_under_a_known_name_is_another_cell_of_the_same_table():
-    mine, theirs = changed([CIFAR10], "objective._target_=mine.ALOE"), composed(CIFAR10)
-    assert fingerprint(mine, "cell") != fingerprint(theirs, "cell")
-    assert fingerprint(mine) == fingerprint(theirs)
+    mine, theirs = changed([CIFAR10], "objective._target_=outside.ALOE"), composed(CIFAR10)
+    assert fingerprint_of(mine, "cell") != fingerprint_of(theirs, "cell")
+    assert fingerprint_of(mine, "table") == fingerprint_of(theirs, "table")
 
 
 def test_which_device_does_not_matter_but_how_many():
     def devices(value):
-        return fingerprint(changed([CIFAR10], f"trainer.devices={value}"), "training")
+        return fingerprint_of(changed([CIFAR10], f"trainer.devices={value}"), "training")
 
     assert devices("[0]") == devices("[3]") == devices(1)
     assert devices("[0, 1]") == devices(2) != devices(1)
@@ -87,25 +88,43 @@ def test_which_device_does_not_matter_but_how_many():
 
 def test_different_weights_of_ones_own_share_a_table():
     one, two = (changed([CIFAR10], f"checkpoint={name}.pt") for name in "ab")
-    assert fingerprint(one) == fingerprint(two)
-    assert fingerprint(one, "cell") != fingerprint(two, "cell")
+    assert fingerprint_of(one, "table") == fingerprint_of(two, "table")
+    assert fingerprint_of(one, "cell") != fingerprint_of(two, "cell")
 
 
 def test_a_table_may_hold_cells_of_different_detectors():
-    assert fingerprint(composed(CIFAR10, "detector=[energy]")) == fingerprint(composed(CIFAR10))
+    assert fingerprint_of(composed(CIFAR10, "detector=[energy]"), "table") == fingerprint_of(composed(CIFAR10), "table")
 
 
 # --- which trainings are one ---
 
 
-def test_the_table_of_what_objectives_learn_from_is_the_classes_own():
-    classes = {name: getattr(objectives, name) for name in LEARNS_FROM}
-    assert {
-        name: (one.uses_outliers, one.perturbs_inliers or one.perturbs_outliers) for name, one in classes.items()
-    } == LEARNS_FROM
-    assert set(classes) == {name for name in objectives.__all__ if isinstance(getattr(objectives, name), type)} - {
-        "InnerMaximisation", "Objective", "Optim",
-    }  # fmt: skip
+@pytest.mark.parametrize("name", ["Original", "OE", "ADV", "AOE", "ALOE"])
+def test_the_class_states_what_an_objective_uses(name):
+    """Read from the source text as the imported class has it."""
+    cls = getattr(objectives, name)
+    stated = cls.uses_outliers, cls.perturbs_inliers or cls.perturbs_outliers
+    assert uses({"_target_": f"aloe_lightning.objectives.{name}"}) == stated
+
+
+def test_an_objective_from_outside_that_perturbs_nothing_is_one_training_for_all_budgets():
+    def name(target, epsilon):
+        settings = (f"objective._target_=outside.{target}", "objective.name=mine", f"epsilon={epsilon}")
+        return model_name(validated(changed([CIFAR10], *settings)))
+
+    assert name("Plain", 1) == name("Plain", 4)
+    assert "-train" not in name("Plain", 1)
+    assert name("ALOE", 1) != name("ALOE", 4)
+
+
+def test_a_parameter_added_later_with_its_default_changes_nothing():
+    cfg = changed([CIFAR10])
+    before = [fingerprint_of(cfg, subject) for subject in ("training", "cell", "table")]
+    for key in ("net.reduction", "optim.momentum", "batch.outliers", "trainer.accumulate_grad_batches"):
+        parent, _, name = key.rpartition(".")
+        OmegaConf.select(cfg, parent).pop(name)  # as a config of a version without the parameter
+    cfg.batch.outliers = 128
+    assert [fingerprint_of(cfg, subject) for subject in ("training", "cell", "table")] == before
 
 
 def model(objective, *settings):
@@ -116,7 +135,7 @@ def model(objective, *settings):
     ("objective", "setting"),
     [
         *(("aloe", s) for s in ("eval_epsilon=8", "attack.eval.steps=3", "evaluation.max_id=9", "detector.odin.eta=1")),
-        *(("aloe", s) for s in ("study=other", "data.root=/elsewhere", "checkpoint_seconds=5", "recompute=training")),
+        *(("aloe", s) for s in ("study=other", "paths.data=/elsewhere", "checkpoint_seconds=5", "recompute=training")),
         *(
             ("original", s)
             for s in ("epsilon=4", "outliers.name=other", "batch.outliers=9", "attack.train.step_size=2")

@@ -1,4 +1,4 @@
-"""What a command would compute, without computing it: its cells, which are done, and how long the rest may take."""
+"""`--dry`: list the cells of a command, their state and an estimate of the remaining time; nothing is computed."""
 
 import math
 import sys
@@ -18,62 +18,64 @@ from rich.table import Table
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import duration
-from aloe_lightning.storage.fingerprints import learns_from
-from aloe_lightning.storage.store import FAILED, Model, facts_of, is_done
+from aloe_lightning.signatures.description import describe
+from aloe_lightning.storage.cells import FAILED, facts_of, is_done
+from aloe_lightning.storage.models import TrainedModel
 
 State = Literal["done", "trained", "interrupted", "failed", "to do"]
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedCell:
     """One cell of a command.
 
     Attributes:
-        config: validated.
-        folder: of its results.
-        model: its net.
+        config: validated config.
+        folder: folder of its results.
+        model: trained net of the cell.
     """
 
     config: dict[str, Any]
     folder: Path
-    model: Model
+    model: TrainedModel
 
     @property
     def state(self) -> State:
-        """How far the cell is."""
-        redo = self.config["recompute"]
-        if redo == "nothing" and is_done(self.config, self.folder):
+        """State of the cell."""
+        recompute = self.config["recompute"]
+        if recompute == "nothing" and is_done(self.config, self.folder):
             return "done"
-        if redo == "training":
+        if recompute == "training":
             return "to do"
         if (self.folder / FAILED).is_file():
             return "failed"
-        if self.model.trained or self.config["checkpoint"] is not None:
+        if self.model.is_trained or self.config["checkpoint"] is not None:
             return "trained"
         return "interrupted" if self.model.progress else "to do"
 
     @property
     def work(self) -> float:
-        """Of training: passes of an image through the net and back, times steps, or epochs where these are what is set.
+        """Training effort: passes of an image through the net and back, times steps, or epochs where those are given.
 
-        A pass with weight gradients counts 1, one for input gradients alone 2/3. Comparable within one data set.
+        A pass with weight gradients counts 1, one with input gradients alone 2/3. Comparable within one data set.
         """
         config = self.config
-        outliers, perturbs = learns_from(config["objective"])
-        inliers, beside = config["batch"]["inliers"], config["batch"]["outliers"] if outliers else 0
-        attack = config["attack"]["train"]
-        steps = attack.get("steps") or math.floor(attack["epsilon"]) + 1 if perturbs else 0
-        perturbed = inliers if config["objective"]["name"] != "aloe" else inliers + beside
-        images = inliers + beside + 2 / 3 * steps * perturbed
-        trainer = config["trainer"]
+        constants = describe(config["objective"]["_target_"]).constants
+        inliers = config["batch"]["inliers"]
+        outliers = config["batch"]["outliers"] if constants.get("uses_outliers", True) else 0
+        attack, trainer = config["attack"]["train"], config["trainer"]
+        steps = attack.get("steps") or math.floor(attack["epsilon"]) + 1
+        perturbed = inliers * constants.get("perturbs_inliers", True)
+        perturbed += outliers * constants.get("perturbs_outliers", True)
+        images = inliers + outliers + 2 / 3 * steps * perturbed
         return float(images * (trainer["max_steps"] if trainer["max_steps"] > 0 else trainer["max_epochs"]))
 
 
-def planned(arguments: Sequence[str]) -> list[Planned]:
-    """The cells of a command line whose flags are gone, as Hydra's own sweeper would run them.
+def planned(arguments: Sequence[str]) -> list[PlannedCell]:
+    """Return the cells of a command line, as Hydra's own sweeper would run them.
 
     Raises:
-        UserError: for a config that is not valid.
+        UserError: if a config is invalid.
     """
     with initialize_config_module("aloe_lightning.conf", version_base="1.3"):
         folders, plain = _config_folders(arguments)
@@ -87,14 +89,14 @@ def planned(arguments: Sequence[str]) -> list[Planned]:
 
 
 def _config_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What `--config-dir` names, and the overrides; other flags, but for those of a sweep, have no meaning here."""
+    """Return the folders of `--config-dir`, and the overrides; raise UserError for any other flag."""
     folders, overrides, words = list[str](), list[str](), iter(arguments)
     for word in words:
         flag, equals, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
             folders.append(value if equals else next(words, ""))
         elif word.startswith("-") and word not in ("-m", "--multirun"):
-            raise UserError(f"--dry does not go with {word}")
+            raise UserError(f"--dry cannot be combined with {word}")
         elif not word.startswith("-"):
             overrides.append(word)
     return folders, overrides
@@ -104,46 +106,46 @@ def _sweeps(word: str) -> bool:
     return bool(OverridesParser.create().parse_override(word).is_sweep_override())
 
 
-def _cell(job: Sequence[str]) -> Iterator[Planned]:
+def _cell(job: Sequence[str]) -> Iterator[PlannedCell]:
     config = validated(compose("config", list(job)))
     if config["enabled"]:
         folder = Path(config["paths"]["outputs"]) / config["study"] / config["cell"]
-        yield Planned(config, folder, Model.of(config))
+        yield PlannedCell(config, folder, TrainedModel.of(config))
 
 
 def show_plan(arguments: Sequence[str]) -> None:
-    """Print the cells of a command, how far they are, and an estimate of the time left where something was measured."""
+    """Print the cells of a command, their state, and an estimate of the remaining time if times were measured."""
     cells = planned(arguments)
-    measured = Measured(cells)
+    measured = MeasuredTimes(cells)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("cell", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("took", justify="right")
-    table.add_column("left, about", justify="right")
+    table.add_column("remaining, about", justify="right")
     nets: set[Path] = set()
-    done, left = 0, list[float | None]()
+    done, remaining = 0, list[float | None]()
     for cell in cells:
         new = cell.model.folder not in nets
         nets.add(cell.model.folder)
-        row = f"{cell.folder.parent.name}/{cell.folder.name}", told(cell, new)
+        row = f"{cell.folder.parent.name}/{cell.folder.name}", state_in_words(cell, new)
         if cell.state == "done":
             done += 1
-            facts = facts_of(cell.folder)
-            table.add_row(*row, duration((facts["train_seconds"] or 0) * new + facts["evaluate_seconds"]), "")
+            run_info = facts_of(cell.folder)
+            table.add_row(*row, duration((run_info["train_seconds"] or 0) * new + run_info["evaluate_seconds"]), "")
         else:
-            left.append(measured.left(cell, trains=new))
-            table.add_row(*row, "", "?" if left[-1] is None else duration(left[-1]))
-    known = [seconds for seconds in left if seconds is not None]
-    total = f"; about {duration(sum(known))} left on one device" if known else ""
-    if len(known) < len(left):
-        total += "; no estimate" + (f" for {len(left) - len(known)}" if known else "") + " until a cell is done"
+            remaining.append(measured.estimate(cell, trains=new))
+            table.add_row(*row, "", "?" if remaining[-1] is None else duration(remaining[-1]))
+    known = [seconds for seconds in remaining if seconds is not None]
+    total = f"; about {duration(sum(known))} remaining on one device" if known else ""
+    if len(known) < len(remaining):
+        total += "; no estimate" + (f" for {len(remaining) - len(known)}" if known else "") + " until a cell is done"
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(f"{done} of {len(cells)} cells done, {len(nets)} nets{total}", highlight=False)
 
 
-def told(cell: Planned, new: bool) -> str:
-    """A cell's state in words; not `new` is a cell whose net an earlier one brings."""
+def state_in_words(cell: PlannedCell, new: bool) -> str:
+    """Return a cell's state in words; `new` is False if an earlier cell has the same net."""
     if cell.state == "interrupted":
         return f"interrupted at step {cell.model.progress['step']} of {cell.model.progress['steps']}"
     if cell.state == "trained":
@@ -151,28 +153,28 @@ def told(cell: Planned, new: bool) -> str:
     return cell.state if new or cell.state != "to do" else "to do, net of a cell above"
 
 
-class Measured:
-    """Seconds that finished cells took, for an estimate of those that are left."""
+class MeasuredTimes:
+    """Seconds that finished cells took, for an estimate of the remaining ones."""
 
-    def __init__(self, cells: Sequence[Planned]) -> None:
+    def __init__(self, cells: Sequence[PlannedCell]) -> None:
         self.trainings: dict[str, list[float]] = {}
         self.evaluations: dict[str, list[float]] = {}
         seen = set()
         for cell in cells:
             name = cell.config["data"]["name"]
-            if cell.model.trained and cell.model.folder not in seen:
+            if cell.model.is_trained and cell.model.folder not in seen:
                 seen.add(cell.model.folder)
-                self.trainings.setdefault(name, []).append(cell.model.card["seconds"] / cell.work)
+                self.trainings.setdefault(name, []).append(cell.model.metadata["seconds"] / cell.work)
             if cell.state == "done":
                 key = f"{name} {' '.join(sorted(cell.config['detector']))}"
                 self.evaluations.setdefault(key, []).append(facts_of(cell.folder)["evaluate_seconds"])
 
-    def left(self, cell: Planned, trains: bool) -> float | None:
-        """Seconds that a cell which is not done will take; None if nothing like it was measured."""
+    def estimate(self, cell: PlannedCell, trains: bool) -> float | None:
+        """Return the seconds that an unfinished cell will take; None if no similar cell was measured."""
         name = cell.config["data"]["name"]
         key = f"{name} {' '.join(sorted(cell.config['detector']))}"
         evaluation = self._mean(self.evaluations, key)
-        if not trains or cell.model.trained or cell.config["checkpoint"] is not None:
+        if not trains or cell.model.is_trained or cell.config["checkpoint"] is not None:
             return evaluation
         per_work = self._mean(self.trainings, name)
         if per_work is None or evaluation is None:
@@ -182,7 +184,7 @@ class Measured:
         return evaluation + per_work * cell.work * share
 
     @staticmethod
-    def _mean(found: dict[str, list[float]], key: str) -> float | None:
-        """Of the same kind, else of all kinds."""
-        values = found.get(key) or [value for values in found.values() for value in values]
+    def _mean(times: dict[str, list[float]], key: str) -> float | None:
+        """Return the mean of the same kind, else of all kinds."""
+        values = times.get(key) or [value for values in times.values() for value in values]
         return fmean(values) if values else None

@@ -1,24 +1,31 @@
-"""Is the composed config right? Checked first thing, all problems at once, each with the nearest valid name."""
+"""Validate the composed config before anything is built, and report all problems at once with suggestions."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from aloe_lightning.config.schema_init import TARGETS, Config
+from aloe_lightning.config.contradictions import contradictions
+from aloe_lightning.config.layout import COLLECTIONS, FROM_PATHS, LABEL_REQUIRED, RENAMED, ROOT, SECTIONS, Place, places
 from aloe_lightning.errors import UserError
-from aloe_lightning.paper.settings import PUBLISHED_EPSILONS, PUBLISHED_ETA
-from aloe_lightning.storage.fingerprints import fingerprint
+from aloe_lightning.signatures.checked import is_plain, model_of, reason
+from aloe_lightning.signatures.description import Description, describe, targets_like
+from aloe_lightning.signatures.source import REQUIRED
+from aloe_lightning.storage.fingerprints import image_node
+
+NO_OOD = "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/to/images is a custom one"
 
 
 def validated(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain, resolved, checked values.
+    """Return the config as plain, resolved, checked values.
+
+    Every group of keys is checked against the signature of the class that it builds.
 
     Raises:
-        UserError: naming every unknown key, missing value, wrong type and value out of range.
+        UserError: listing every unknown key, missing value, wrong type and value out of range.
     """
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -28,111 +35,101 @@ def validated(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     content: dict[str, Any] = {str(key): value for key, value in plain.items()}
     if isinstance(content.get("ood"), dict):
-        content["ood"] = {name: _folder_if_path(node) for name, node in content["ood"].items()}
-    try:
-        # The values as pydantic understood them: "no" has become False, 8.0 a whole number.
-        content = Config.model_validate(content).model_dump(by_alias=True, exclude_unset=True)
-    except ValidationError as error:
-        raise UserError("config: " + "; ".join(_problem(e) for e in _not_inherited(error.errors()))) from error
-    problems = list(_contradictions(content))
+        content["ood"] = {name: image_node(node) for name, node in content["ood"].items()}
+    problems = [problem for place in list(places(content)) for problem in _check_and_convert(place)]
+    problems = list(_without_inherited(content.get("epsilon"), problems)) or list(contradictions(content))
     if problems:
         raise UserError("config: " + "; ".join(problems))
     return content
 
 
-def _not_inherited(errors: Sequence[Any]) -> list[Any]:
-    """Without the errors of keys that only pass on a bad `epsilon`."""
-    bad = [e["input"] for e in errors if e["loc"] == ("epsilon",)]
+def _check_and_convert(place: Place) -> Iterator[str]:
+    """Check a group of keys, convert its values to their declared types in place, and yield the problems."""
+    if not isinstance(place.keys, dict) or place.target is None:
+        yield f"{place.path}: must be a group of keys with a _target_ (got {place.keys!r})"
+        return
+    try:
+        description = describe(place.target)
+    except LookupError as error:
+        yield f"{place.path}: {error.args[0]}{nearest(place.target, targets_like(place.target))}"
+        return
+    reserved = {"_target_", *(["name"] if place.labelled else [])}
+    given = {key: value for key, value in place.keys.items() if key not in reserved}
+    expected = {name: p for name, p in description.parameters.items() if name not in place.supplied}
+    for name in [] if description.accepts_any else given.keys() - expected.keys():
+        yield _unknown(place, name, expected)
+    for name, parameter in expected.items():
+        if name not in given and parameter.default is REQUIRED and name not in FROM_PATHS:
+            yield NO_OOD if (place.path, name) == ("", "ood") else f"{_join(place.path, name)} is missing"
+    if place.path in LABEL_REQUIRED and not place.keys.get("name"):
+        yield f"{place.path}.name is missing: records state it"
+    for key in COLLECTIONS if not place.path else ():
+        if place.keys.get(key) == {}:
+            yield NO_OOD if key == "ood" else f"{key}: at least one is required"
+    yield from _convert(place, description, given)
 
-    def inherited(error: Any) -> bool:
-        place = error["loc"]
-        return place != ("epsilon",) and str(place[-1]).endswith("epsilon") and error["input"] in bad
 
-    return [error for error in errors if not inherited(error)]
+def _convert(place: Place, description: Description, given: Mapping[str, Any]) -> Iterator[str]:
+    parameters = description.parameters
+    annotations = {
+        name: parameters[name].annotation
+        for name in given
+        if name in parameters and parameters[name].annotation is not Any and is_plain(parameters[name].annotation)
+    }
+    model = model_of(description.identity, annotations)
+    try:
+        checked = model.model_validate({name: given[name] for name in annotations})
+    except ValidationError as error:
+        first_error = {str(e["loc"][0]): e for e in reversed(error.errors())}
+        for name in (name for name in annotations if name in first_error):
+            is_fraction = name.endswith("epsilon") and isinstance(given[name], str)
+            hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
+            yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
+        return
+    place.keys.update({name: _plain(getattr(checked, name)) for name in annotations})
 
 
-def _folder_if_path(node: Any) -> Any:
-    """`ood.mine=/path/to/images` is short for an image folder there, or for an `.npy` of images."""
-    if not isinstance(node, str):
-        return node
-    kind = "NpyImages" if node.endswith(".npy") else "ImageFolder"
-    return {"_target_": f"aloe_lightning.data.{kind}", "path": node}
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _problem(error: Any) -> str:
-    # A union's tag stands in the location beside the key; a user knows the key only.
-    place = [str(part) for part in error["loc"] if not str(part).startswith(("aloe_lightning.", "foreign"))]
-    key = ".".join(part for part in place if part not in ("LoggerNode", "WandbNode"))
-    if error["type"] == "extra_forbidden":
-        return f"{key} is unknown{nearest(place[-1], known_keys())}"
-    if error["type"].startswith("union_tag"):
-        node = error["input"]
-        if not isinstance(node, dict):
-            return f"{key}: must be a group of keys with a _target_ (got {node!r})"
-        found = str(node.get("_target_") or node.get("kind"))
-        known = [f"aloe_lightning.{path.replace('__', '.')}" for path in TARGETS]
-        return f"{key}: nothing called {found!r}{nearest(found, known)}"
-    if key == "ood" and error["type"] in ("missing", "too_short"):
-        return "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/to/images is one of your own"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    fraction = place[-1].endswith("epsilon") and isinstance(error["input"], str)
-    hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if fraction else ""
-    return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r}){hint}"
+def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
+    key = _join(place.path, name)
+    if key in RENAMED:
+        return f"{key} is now called {RENAMED[key]}"
+    if name in place.supplied:
+        return f"{key} is not set here: it follows from the other parts of the config"
+    return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _without_inherited(epsilon: Any, problems: list[str]) -> Iterator[str]:
+    """Drop duplicates of an `epsilon` error from keys that interpolate it."""
+    is_invalid = any(problem.startswith("epsilon: ") for problem in problems)
+    for problem in problems:
+        key = problem.split(": ")[0]
+        if not (is_invalid and key != "epsilon" and key.endswith("epsilon") and f"(got {epsilon!r})" in problem):
+            yield problem
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A question after the nearest of the known names, for the end of a message; nothing if none is near."""
+    """Return a "did you mean" question for the end of a message; "" if no known name is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def known_keys() -> list[str]:
-    """Every key that some part of the config has."""
-    models = [Config, *TARGETS.values(), *(field.annotation for field in Config.model_fields.values())]
-    names = {"experiment", "sweep"}
-    return sorted(names | {name for model in models for name in getattr(model, "model_fields", {})})
-
-
-def _contradictions(content: dict[str, Any]) -> Iterator[str]:
-    """What each key alone allows and the whole does not."""
-    for part in ("data", "net", "objective"):
-        if not content[part].get("name"):
-            yield f"{part}.name is missing: records state it"
-    classes, outputs = content["data"].get("num_classes"), content["net"].get("num_classes")
-    if None not in (classes, outputs) and classes != outputs:
-        yield f"net.num_classes is {outputs}, but data={content['data'].get('name')} has {classes} classes"
-    trainer = content["trainer"]
-    if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
-        yield "training has no end: set trainer.max_epochs or trainer.max_steps"
-    for part in ("train", "eval"):
-        attack = content["attack"][part]
-        whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()
-        if attack.get("rounding", "none") != "none" and not whole:
-            yield f"attack.{part}.rounding={attack['rounding']} wants epsilon and step_size as whole 1/255 steps"
-    demo = {
-        "data": _is_demo(content["data"]),
-        "outliers": _is_demo(content["outliers"]),
-        **{f"ood.{name}": _is_demo(node) for name, node in content["ood"].items()},
-    }
-    if demo["data"] and not all(demo.values()):
-        yield f"data=demo stands beside {next(k for k, v in demo.items() if not v)}: use +experiment=cifar10"
-    if not demo["data"] and any(demo.values()):
-        name = content["data"].get("name")
-        yield (
-            f"data={name} stands beside the demo's {next(k for k, v in demo.items() if v)}: "
-            f"use +experiment={name}, or choose outliers= and ood= too"
-        )
-
-
-def _is_demo(node: dict[str, Any]) -> bool:
-    return str(node.get("_target_", "")).startswith("aloe_lightning.data.Demo")
-
-
-def register_resolvers() -> None:
-    """What the YAML files may ask for: `${fingerprint:table}`, `${published_eta:DATA}`, `${published:DATA,EPSILON}`."""
-    OmegaConf.register_new_resolver("fingerprint", lambda of, *, _root_: fingerprint(_root_, of), replace=True)
-    OmegaConf.register_new_resolver("published_eta", lambda name: PUBLISHED_ETA.get(name, 0.0014), replace=True)
-    OmegaConf.register_new_resolver(
-        "published", lambda name, epsilon: epsilon in PUBLISHED_EPSILONS.get(name, (epsilon,)), replace=True
-    )
+    """Return every key that some part of the config can have."""
+    rooms = ("data", "nets", "objectives", "attacks", "detectors")
+    here = f"{ROOT.rpartition('.')[0]}."
+    targets = [ROOT, *SECTIONS.values(), f"{here}WandbLogger", *(t for room in rooms for t in targets_like(f"{room}."))]
+    names = {"experiment", "sweep", "scale"}
+    for target in targets:
+        try:
+            names |= describe(target).parameters.keys()
+        except LookupError:  # a function or a type among the exported names
+            continue
+    return sorted(names)

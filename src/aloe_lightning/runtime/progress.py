@@ -1,4 +1,4 @@
-"""Progress of long loops: a bar with an estimate of the time left on a terminal, plain lines elsewhere."""
+"""Progress of long loops: a bar with an estimate of the remaining time on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -13,21 +13,21 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def duration(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
+    """Return seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class PlainLines:
-    """Prints `label: done/total, rate, time left` to stderr, at most once in ten seconds."""
+    """Prints `label: done/total, rate, remaining time` to stderr, at most once in ten seconds."""
 
     def __init__(self, label: str, total: int, unit: str, already: int = 0) -> None:
         self.label, self.total, self.unit, self.already = label, total, unit, already
         self.started = self.printed = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
-        """Say how much is done, if it is time to; the last call always prints when anything was printed before."""
+        """Print how much is done, if it is time to; the last call always prints if anything was printed before."""
         now = time.monotonic()
         last = done >= self.total and self.printed > self.started
         if now - self.printed < SECONDS_BETWEEN_LINES and not last:
@@ -35,15 +35,17 @@ class PlainLines:
         self.printed = now
         rate = (done - self.already) / max(now - self.started, 1e-9)
         left = duration((self.total - done) / rate) if rate else "?"
-        rest = f"{duration(now - self.started)} in all" if last else f"{left} left"
-        print(f"{self.label}: {done}/{self.total} {self.unit}, {rate:.1f}/s, {rest}{note}", file=sys.stderr, flush=True)
+        detail = f"{duration(now - self.started)} in all" if last else f"{left} left"
+        print(
+            f"{self.label}: {done}/{self.total} {self.unit}, {rate:.1f}/s, {detail}{note}", file=sys.stderr, flush=True
+        )
 
     def close(self) -> None:
-        """Nothing to tidy up."""
+        """Do nothing: lines need no cleaning up."""
 
 
 class Bar:
-    """A bar on stderr with the time left, gone when it is closed."""
+    """A bar on stderr with the remaining time; it disappears when it is closed."""
 
     def __init__(self, label: str, total: int, unit: str, already: int = 0) -> None:
         self.label = label
@@ -65,28 +67,28 @@ class Bar:
         self.progress.update(self.task, completed=done, description=self.label + note)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.progress.stop()
 
 
-def meter(label: str, total: int, unit: str, already: int = 0) -> PlainLines | Bar:
-    """A bar if a person is watching stderr, else plain lines.
+def progress_display(label: str, total: int, unit: str, already: int = 0) -> PlainLines | Bar:
+    """Return a bar if stderr is a terminal, else plain lines.
 
     Args:
-        label: what is going on.
-        total: how many units there are.
-        unit: what is counted.
-        already: units done before, which say nothing about the speed.
+        label: name of the activity.
+        total: number of units.
+        unit: name of the units.
+        already: units done before, which are not counted in the speed.
     """
     return (Bar if sys.stderr.isatty() else PlainLines)(label, total, unit, already)
 
 
 def track(items: Iterable[T], total: int, label: str, unit: str = "images", step: int = 1) -> Iterator[T]:
-    """Pass items on and show how far they are; each item counts `step` units, the last what is left of `total`."""
-    shown = meter(label, total, unit)
+    """Yield items and show the progress; each item counts `step` units, the last the remainder of `total`."""
+    display = progress_display(label, total, unit)
     try:
         for index, item in enumerate(items):
             yield item
-            shown.update(min((index + 1) * step, total))
+            display.update(min((index + 1) * step, total))
     finally:
-        shown.close()
+        display.close()

@@ -1,4 +1,4 @@
-"""Seeds as functions of what is drawn: the same draw comes out whatever ran before, in whatever process."""
+"""Seeds as functions of a key: a draw is the same whatever ran before it, in any process."""
 
 import zlib
 
@@ -7,11 +7,11 @@ import torch
 
 
 def seed_of(*key: int | str) -> int:
-    """A 63-bit seed for a key such as (seed, epoch, step, process); unlike keys give unrelated seeds."""
+    """Return a 63-bit seed for a key such as (seed, epoch, step, process); different keys give unrelated seeds."""
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device` seeded by `seed_of(*key)`."""
+    """Return a generator on `device` seeded by `seed_of(*key)`."""
     return torch.Generator(device).manual_seed(seed_of(*key))

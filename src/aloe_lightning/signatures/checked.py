@@ -69,7 +69,7 @@ def reason(error: Any) -> str:
 @cache
 def plain_model(cls: type) -> "type[BaseModel]":
     """Return a pydantic model of a constructor's plain parameters, all of them optional."""
-    hints = typing.get_type_hints(cls.__init__, include_extras=True)
+    hints = typing.get_type_hints(getattr(cls, "__init__"), include_extras=True)  # noqa: B009
     return model_of(cls.__name__, {name: hint for name, hint in hints.items() if name != "return" and is_plain(hint)})
 
 

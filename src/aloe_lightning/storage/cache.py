@@ -1,4 +1,4 @@
-"""Results that are costly to make, kept under a fingerprint of all they depend on; made once, also by several jobs."""
+"""Cached results that are costly to compute, named after a hash of everything they depend on; computed once."""
 
 import errno
 import hashlib
@@ -12,19 +12,19 @@ from aloe_lightning.storage.files import atomic_write, file_lock
 
 
 def cache_folder() -> Path:
-    """`$ALOE_CACHE`, else the user's cache folder as the operating system has it."""
+    """Return `$ALOE_CACHE`, or else the user's cache folder of the operating system."""
     import pooch
 
     return Path(os.environ.get("ALOE_CACHE") or pooch.os_cache("aloe_lightning")).expanduser().absolute()
 
 
-def fingerprint(*parts: object) -> str:
-    """Sixteen hex digits of some values, by their text."""
+def content_hash(*parts: object) -> str:
+    """Return sixteen hex digits of a hash of some values, by their `repr`."""
     return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:16]
 
 
 def identity_of(files: Iterable[Path], base: Path) -> str:
-    """What tells the contents of files from others without reading them: names below `base`, sizes, times of change."""
+    """Return a hash that identifies files without reading them: names below `base`, sizes and modification times."""
     facts = []
     for file in files:
         try:
@@ -32,15 +32,15 @@ def identity_of(files: Iterable[Path], base: Path) -> str:
         except OSError as error:
             raise UserError(f"cannot read {file} ({error.strerror}): repair or remove it") from error
         facts.append((file.relative_to(base).as_posix(), status.st_size, status.st_mtime_ns))
-    return fingerprint(str(base.absolute()), facts)
+    return content_hash(str(base.absolute()), facts)
 
 
 def cached(name: str, make: Callable[[Path], None]) -> Path:
-    """The cached file of this name, made first if it is not there.
+    """Return the cached file of this name; make it first if it does not exist.
 
     Args:
-        name: with the fingerprint of everything that the content depends on.
-        make: writes the content to the path it is given; several jobs wait for one.
+        name: contains a hash of everything that the content depends on.
+        make: writes the content to the given path; other jobs wait meanwhile.
 
     Raises:
         UserError: if the cache folder cannot be written or is full.

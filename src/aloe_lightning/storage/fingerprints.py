@@ -1,132 +1,189 @@
-"""What a training, a cell and a table are: fingerprints of all that decides, so that nothing is computed twice."""
+"""Fingerprints: hashes of the settings that decide a training, a cell or a table, for reusing stored results.
+
+A fingerprint covers the settings that affect the result. An object contributes its class and its non-default
+arguments, so that a new parameter with a default leaves old fingerprints valid.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from aloe_lightning.signatures.description import describe
+
 Subject = Literal["training", "cell", "table"]
 
-ASIDE = frozenset(
-    {
-        "epsilon",
-        "train_epsilon",
-        "eval_epsilon",
-        "seed",
-        "paths",
-        "study",
-        "group",
-        "protocol",
-        "cell",
-        "enabled",
-        "logger",
-    }
-    | {"launcher", "compile", "recompute", "checkpoint_seconds", "debug", "hydra"}
+TRAINER_KEYS = (
+    *("num_nodes", "strategy", "precision", "max_epochs", "max_steps", "gradient_clip_val", "accumulate_grad_batches"),
+    *("deterministic", "benchmark", "limit_train_batches", "fast_dev_run"),
 )
-"""Keys that change no result, or that names state in words."""
-WITHOUT_EFFECT = frozenset({"log_every_n_steps", "accelerator", "fused"})
-OF_THE_TEST = frozenset({"evaluate", "max_test"})
-"""Keys of the data that choose test images; no outlier that is among any of them is trained on in either case."""
-LEARNS_FROM = {
-    "Original": (False, False),
-    "OE": (True, False),
-    "ADV": (False, True),
-    "AOE": (True, True),
-    "ALOE": (True, True),
+"""Trainer arguments that affect the weights, besides the number of devices."""
+SECTION_CLASSES = {
+    "batch": "aloe_lightning.data.BatchSizes",
+    "evaluation": "aloe_lightning.evaluation.evaluate.EvaluationSettings",
+    "duplicates": "aloe_lightning.config.root.Duplicates",
+    "trainer": "aloe_lightning.config.root.Trainer",
 }
-"""Whether an objective sees outliers, and whether it perturbs anything; `tests/test_identity.py` asks the classes."""
+"""Sections of plain keys, each with the class that declares their defaults."""
+TABLE_KEYS = (
+    "data",
+    "net",
+    "optim",
+    "trainer",
+    "batch",
+    "outliers",
+    "ood",
+    "duplicates",
+    "attack",
+    "evaluation",
+    "tf32",
+)
+"""Parts of the config that must be equal within a table.
+
+The class of the objective (not its arguments), the detectors and the weights may differ. Budgets and seed enter no
+fingerprint.
+"""
 
 
-def fingerprint(config: DictConfig | Mapping[str, Any], of: Subject = "table") -> str:
-    """Eight hex digits of everything that decides what something is.
+def fingerprint_of(config: DictConfig | Mapping[str, Any], subject: Subject) -> str:
+    """Return an 8-digit hexadecimal hash of the settings that determine the subject; "invalid" for an invalid config.
 
-    `training`: the weights. Objectives without outliers know nothing of them, those that perturb nothing nothing of the
-    attack. The OOD sets count where there are outliers, because outliers that are also there are not trained on.
-    `table`: what must agree for two cells to stand in one table: everything but which objective (or which weights), the
-    detectors, the budgets and the seed.
-    `cell`: the same with objective, weights and detectors.
-
-    Data that are held to the published sums are the same wherever they lie; a copy that is not (`verify: false`) is
-    told by its place, too.
+    `training`: the settings that affect the weights. Outlier settings are included only if the objective uses outliers,
+    the attack only if it perturbs images, OOD sets only with outliers (because outliers that are also test images are
+    excluded).
+    `table`: the settings that must be equal for two cells to share a table.
+    `cell`: the settings of the table, the objective, the detectors and the weights to evaluate.
 
     Args:
-        config: composed, resolvable; or plain values.
-        of: what is to be told from others.
+        config: a composed config that can be resolved, or plain values.
+        subject: what the fingerprint identifies.
     """
-    kept = _kept(config)
-    root = str((kept.get("data") or {}).get("root") or "")
-    objective, attacks = kept.get("objective") or {}, kept.get("attack") or {}
-    kept["evaluation"] = _without({"batch_size"}, kept.get("evaluation"))
-    if not kept.get("tf32"):
-        kept.pop("tf32", None)
-    kept["trainer"] = _with_count_of_devices(kept.get("trainer"))
-    if of == "training":
-        kept = _of_training(kept, *learns_from(objective))
-    else:
-        kept["attack"] = {part: _without({"epsilon"}, attack) for part, attack in attacks.items()}
-    if of == "table":
-        kept["objective"] = _without({"name", "_target_"}, objective)
-        kept = {key: value for key, value in kept.items() if key not in ("detector", "checkpoint")}
-    return hashlib.sha256(json.dumps(_portable(root, kept), sort_keys=True, default=str).encode()).hexdigest()[:8]
+    try:
+        reduced = _ResultSettings(config)
+        if subject == "training":
+            return _digest(reduced.training())
+        shared = {key: reduced.relevant(key) for key in TABLE_KEYS}
+        if subject == "table":
+            return _digest({**shared, "objective": reduced.relevant("objective") | {"class": ""}})
+        return _digest({**shared, **{key: reduced.relevant(key) for key in ("objective", "detector", "checkpoint")}})
+    except (LookupError, TypeError, AttributeError, ValueError):
+        return "invalid"
 
 
-def _of_training(kept: dict[str, Any], outliers: bool, perturbs: bool) -> dict[str, Any]:
-    """What of the settings decides the weights."""
-    names = ["data", "net", "objective", "optim", "trainer", "batch", "checkpoint"]
-    found = {key: kept.get(key) for key in names + (["outliers", "ood", "duplicates"] if outliers else [])}
-    if "tf32" in kept:
-        found["tf32"] = True
-    found["data"] = _without(OF_THE_TEST, found["data"])
-    if perturbs:
-        found["attack"] = _without({"epsilon"}, (kept.get("attack") or {}).get("train"))
-    if not outliers:
-        found["data"] = _without({"augment_outliers", "test"}, found["data"])
-        found["batch"] = _without({"outliers"}, found["batch"])
-        found["objective"] = _without({"outlier_weight", "joint_forward"}, found["objective"])
-    return found
+def fit_fingerprint(config: Mapping[str, Any], detector: str, requires_outliers: bool) -> str:
+    """Return the fingerprint of a detector's fit on a net: its settings and the images that it may be fitted on."""
+    reduced = _ResultSettings(config)
+    keys = ("data", "outliers", "ood", "duplicates") if requires_outliers else ("data",)
+    settings = reduced.settings(config["detector"][detector])
+    return _digest({"detector": settings, **{key: reduced.relevant(key) for key in keys}})
 
 
-def _with_count_of_devices(trainer: Any) -> Any:
-    """Which devices they are does not matter, how many do: the batch is a process's."""
-    devices = trainer.get("devices") if isinstance(trainer, dict) else None
-    return {**trainer, "devices": len(devices)} if isinstance(devices, list) else trainer
-
-
-def learns_from(objective: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether an objective of the config sees outliers, and whether it perturbs images; somebody's own may do both."""
-    target = str(objective.get("_target_", ""))
-    return LEARNS_FROM.get(target.removeprefix("aloe_lightning.objectives."), (True, True))
+def uses(objective: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether an objective of the config uses outliers and whether it perturbs images, as its class states."""
+    constants = describe(str(objective["_target_"])).constants
+    perturbs = constants.get("perturbs_inliers", True) or constants.get("perturbs_outliers", True)
+    return bool(constants.get("uses_outliers", True)), bool(perturbs)
 
 
 def model_name(config: Mapping[str, Any]) -> str:
-    """Of the folder of a trained net: what it is in words, then its fingerprint."""
-    budget = f"-train{config['attack']['train']['epsilon']:g}" if learns_from(config["objective"])[1] else ""
-    words = f"{config['data']['name']}-{config['objective']['name']}{budget}-seed{config['seed']}"
-    return f"{words}-{fingerprint(config, 'training')}"
+    """Return the name of a trained net's folder: a readable description, then its fingerprint."""
+    budget = f"-train{config['attack']['train']['epsilon']:g}" if uses(config["objective"])[1] else ""
+    description = f"{config['data']['name']}-{config['objective']['name']}{budget}-seed{config['seed']}"
+    return f"{description}-{fingerprint_of(config, 'training')}"
 
 
-def _kept(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config can change a result, as plain values."""
-    if not isinstance(config, DictConfig):
-        return {str(key): value for key, value in config.items() if key not in ASIDE}
-    kept: dict[str, Any] = {}
-    for key in config:
-        if key not in ASIDE:
-            node = OmegaConf.select(config, str(key))
-            kept[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    return kept
+def image_node(node: Any) -> Any:
+    """Expand a path given in place of a config node to an image-folder or `.npy` node."""
+    if not isinstance(node, str):
+        return node
+    kind = "NpyImages" if node.endswith(".npy") else "ImageFolder"
+    return {"_target_": f"aloe_lightning.data.{kind}", "path": node}
 
 
-def _without(names: Iterable[str], node: Any) -> Any:
-    return {key: value for key, value in node.items() if key not in names} if isinstance(node, dict) else node
+class _ResultSettings:
+    """The parts of a config, reduced to the settings that affect results."""
+
+    def __init__(self, config: DictConfig | Mapping[str, Any]) -> None:
+        self.config = config
+        paths = self.value("paths") or {}
+        self.verified = bool(paths.get("verify", True))
+        self.root = str(paths.get("data") or "")
+
+    def value(self, key: str) -> Any:
+        """Return a part of the config as plain values."""
+        if not isinstance(self.config, DictConfig):
+            return self.config.get(key)
+        node = OmegaConf.select(self.config, key)
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+    def relevant(self, key: str) -> Any:
+        """Return the settings of a section that affect results."""
+        value = self.value(key)
+        if key in ("ood", "detector"):
+            return {name: self.settings(image_node(node)) for name, node in value.items()}
+        if key == "attack":
+            attacks = {side: self.settings(value[side], "epsilon") for side in ("train", "eval")}
+            return {**attacks, "name": value["name"], "inner_batchnorm": value["inner_batchnorm"]}
+        if key == "trainer":
+            arguments = {name: setting for name, setting in value.items() if name in TRAINER_KEYS}
+            devices = value.get("devices", 1)  # only the number of devices matters
+            count = len(devices) if isinstance(devices, list) else devices
+            return {**self.settings({"_target_": SECTION_CLASSES[key], **arguments}), "devices": count}
+        if key in SECTION_CLASSES:
+            return self.settings({"_target_": SECTION_CLASSES[key], **value})
+        if key in ("data", "outliers", "net"):
+            return self.named_settings(value)
+        return self.settings(value) if isinstance(value, dict) else value
+
+    def named_settings(self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False) -> dict[str, Any]:
+        """Return the settings of a named node that affect results, and the data root if files are not verified."""
+        unverified = {} if self.verified else {"unverified": self.root}
+        return {"name": node.get("name"), **self.settings(node, *ignored_keys, training=training), **unverified}
+
+    def settings(self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False) -> dict[str, Any]:
+        """Return the class of a node, and its non-default arguments that affect results."""
+        description = describe(str(node["_target_"]))
+        ignored_effects = {"nothing", *(["test images"] if training else []), *(["location"] if self.verified else [])}
+        relevant: dict[str, Any] = {"class": description.identity}
+        for name, value in node.items():
+            parameter = description.parameters.get(name)
+            if name in ("_target_", "name", *ignored_keys) or (parameter and parameter.effect in ignored_effects):
+                continue
+            if parameter is None or _plain(parameter.default) != _plain(value):
+                relevant[name] = self._portable(value)
+        return relevant
+
+    def training(self) -> dict[str, Any]:
+        """Return the settings that affect the weights."""
+        objective = self.value("objective")
+        outliers, perturbs = uses(objective)
+        relevant: dict[str, Any] = {
+            key: self.relevant(key) for key in ("net", "optim", "trainer", "checkpoint", "tf32", "batch")
+        }
+        if outliers:
+            relevant |= {key: self.relevant(key) for key in ("outliers", "ood", "duplicates")}
+            relevant["data"] = self.named_settings(self.value("data"), training=True)
+            relevant["objective"] = self.settings(objective)
+        else:
+            relevant["batch"].pop("outliers", None)
+            relevant["data"] = self.named_settings(self.value("data"), "augment_outliers", "test", training=True)
+            relevant["objective"] = self.settings(objective, "outlier_weight", "joint_forward")
+        if perturbs:
+            attack = self.relevant("attack")
+            relevant["attack"] = {key: attack[key] for key in ("train", "inner_batchnorm")}
+        return relevant
+
+    def _portable(self, value: Any) -> Any:
+        """Make paths of verified files relative to the data root."""
+        is_portable = isinstance(value, str) and self.root and self.verified
+        return value.removeprefix(self.root) if is_portable else _plain(value)
 
 
-def _portable(root: str, node: Any) -> Any:
-    """The node without what changes no result; paths of verified data told from their root, wherever that lies."""
-    if isinstance(node, dict):
-        aside = WITHOUT_EFFECT | (frozenset({"root", "verify"}) if node.get("verify", True) else frozenset())
-        vouched = root if node.get("verify", True) else ""
-        return {key: _portable(vouched, value) for key, value in node.items() if key not in aside}
-    return node.removeprefix(root) if isinstance(node, str) and root else node
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]

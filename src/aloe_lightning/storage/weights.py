@@ -1,4 +1,4 @@
-"""Weights on disk: ours, Lightning's and those in the format of the paper's code; never unpickled without bounds."""
+"""Weights on disk: ours, Lightning's and those in the format of the paper's code; no pickled code is ever run."""
 
 import json
 import pickle
@@ -46,15 +46,15 @@ def load_weights(path: str | Path, net: nn.Module) -> None:
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"{file.absolute()} holds no state dict of tensors")
-    wanted = net.state_dict()
-    found = dict(content) if set(content) == set(wanted) else {_bare(name): t for name, t in content.items()}
+    expected = net.state_dict()
+    given = dict(content) if set(content) == set(expected) else {_bare(name): t for name, t in content.items()}
     problems = {
-        "missing": [name for name in wanted if name not in found],
-        "unknown": [name for name in found if name not in wanted],
+        "missing": [name for name in expected if name not in given],
+        "unknown": [name for name in given if name not in expected],
         "of another shape": [
-            f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in found and found[name].shape != tensor.shape
+            f"{name} {tuple(given[name].shape)} for {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in given and given[name].shape != tensor.shape
         ],
     }
     if any(problems.values()):
@@ -64,7 +64,7 @@ def load_weights(path: str | Path, net: nn.Module) -> None:
             if names
         )
         raise UserError(f"{file.absolute()} is of another architecture than net={type(net).__name__}: {listed}")
-    net.load_state_dict(found)
+    net.load_state_dict(given)
 
 
 def _bare(name: str) -> str:

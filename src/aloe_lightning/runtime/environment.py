@@ -1,0 +1,22 @@
+"""The machine and the packages that a result was made with."""
+
+import platform
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+PACKAGES = ("aloe-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
+
+
+def environment_of(device: torch.device) -> dict[str, Any]:
+    """Return command, Python, platform, device and package versions of this process."""
+    cpu = f"{torch.get_num_threads()} CPU threads"
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "packages": {name: version(name) for name in PACKAGES},
+    }

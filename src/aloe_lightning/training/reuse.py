@@ -1,0 +1,105 @@
+"""Trained weights for a net: given, trained before, or trained now."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pytorch_lightning import Trainer
+
+from aloe_lightning.data import RobustOODData
+from aloe_lightning.errors import UserError
+from aloe_lightning.objectives import Objective
+from aloe_lightning.runtime.distributed import rank_and_world_size
+from aloe_lightning.runtime.environment import environment_of
+from aloe_lightning.runtime.progress import duration
+from aloe_lightning.storage.files import file_lock
+from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.storage.weights import load_weights, save_weights
+from aloe_lightning.training.callbacks import StateSaver
+from aloe_lightning.training.trainer import fit
+
+log = logging.getLogger(__name__)
+DECIDING_PARTS = ("data", "outliers", "net", "objective", "optim", "trainer", "batch", "seed")
+"""Parts of the config that the weights' file states; nothing else, so that the same training makes the same file."""
+
+
+def trained_weights(
+    config: dict[str, Any],
+    trainer: Trainer,
+    objective: Objective,
+    data: RobustOODData,
+    model: TrainedModel,
+    saver: StateSaver,
+) -> dict[str, Any]:
+    """Put trained weights into the objective's net, training it if that is necessary.
+
+    Returns:
+        The metadata of the training; empty for weights given by `checkpoint=`.
+
+    Raises:
+        UserError: if the weights do not fit, or the stored net was trained on other images.
+    """
+    label = config["objective"]["name"]
+    if config["checkpoint"] is not None:
+        load_weights(config["checkpoint"], objective.net)
+        log.info("%s: weights of %s", label, config["checkpoint"])
+        return {}
+    data.setup("fit")
+    with _locked(model, trainer):
+        if model.trained_by_this_command or (model.is_trained and config["recompute"] != "training"):
+            _require_same_images(model, data)
+            load_weights(model.weights, objective.net)
+            log.info("%s: trained before, in %s: %s", label, duration(model.metadata["seconds"]), model.folder)
+            return model.metadata
+        if trainer.is_global_zero:
+            model.start(discard=config["recompute"] == "training")
+        if rank_and_world_size()[0] == 0:
+            _report_duplicates(label, data)
+        log.info("%s: training", label)
+        fit(trainer, objective, data, model)
+        metadata = _metadata(config, trainer, data, saver)
+        if rank_and_world_size()[0] == 0:
+            log.info("%s: trained in %s", label, duration(saver.training_seconds))
+            about = {**{key: config[key] for key in DECIDING_PARTS}, "attack": config["attack"]["train"]}
+            save_weights(model.weights, objective.net, about)
+            model.finish(metadata)
+    return metadata
+
+
+def _metadata(config: dict[str, Any], trainer: Trainer, data: RobustOODData, saver: StateSaver) -> dict[str, Any]:
+    sizes = {key: value for key, value in data.sizes().items() if key in ("train", "outliers", "outliers_left_out")}
+    return {
+        "seconds": round(saver.training_seconds, 1),
+        "steps": trainer.global_step,
+        "trained_on": data.trained_on(),
+        "sizes": sizes,
+        "config": config,
+        **environment_of(trainer.strategy.root_device),
+    }
+
+
+def _report_duplicates(label: str, data: RobustOODData) -> None:
+    if data.duplicates is not None:
+        log.info("%s: outliers excluded because they are in distribution or in a test set: %s", label, data.duplicates)
+    for place, count in data.overlaps().items():
+        log.warning("%s: %d of the in-distribution %s images are also in %s", label, count, data.inliers.split, place)
+
+
+def _require_same_images(model: TrainedModel, data: RobustOODData) -> None:
+    if list(data.trained_on()) != list(model.metadata["trained_on"]):
+        raise UserError(
+            f"the net in {model.folder.absolute()} was trained on other images than data and outliers hold now: "
+            "recompute=training trains it again, another paths.outputs keeps both"
+        )
+
+
+@contextmanager
+def _locked(model: TrainedModel, trainer: Trainer) -> Iterator[None]:
+    """Keep other jobs from training the same net; the other processes of this training share the lock."""
+    if not trainer.is_global_zero:
+        yield
+        return
+    model.folder.parent.mkdir(parents=True, exist_ok=True)
+    with file_lock(model.lock, f"training {model.folder.name}"):
+        yield
