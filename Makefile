@@ -1,14 +1,14 @@
-# `make demo` and `make test` need nothing but Python 3.11 or newer: each builds the environment first.
+# `make demo` and `make test` require only Python 3.11 or newer: each builds the environment first.
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.dependencies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint type bench clean
+.PHONY: help setup demo test test-all lint type bench reproduction-small clean
 
-help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@echo "Setting up $(VENV): PyTorch comes with its CUDA libraries, about 6 GB, some minutes."
@@ -17,27 +17,35 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[dev]"
 	touch $@
 
-setup: $(STAMP)  ## create the environment in .venv/ (again only when pyproject.toml changes)
+setup: $(STAMP)  ## create the environment in .venv/, again only if pyproject.toml changes
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
-demo: setup  ## train, attack, score and tabulate on the embedded demo: CPU, no download
+demo: setup  ## train, attack, score and tabulate the embedded demo: CPU, no download
 	$(BIN)/python -m aloe_lightning
 
 test: setup  ## the default test suite
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: setup  ## every test, the slow ones too
+test-all: setup  ## all tests, including the slow ones
 	$(BIN)/python -m pytest
 
-lint: setup  ## ruff: style and format
+lint: setup  ## check style and format with ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-type: setup  ## mypy, strict on src/
+type: setup  ## check types with mypy, strict on src/
 	$(BIN)/mypy
 
-bench: setup  ## speed: ratios against a baseline in one run
+bench: setup  ## measure speed as ratios to a baseline in the same run
 	$(BIN)/python -m benchmarks
 
-clean:  ## remove what runs and builds leave behind (not .venv/)
+DATA ?= $(ALOE_DATA)
+reproduction-small: setup  ## compute docs/reproduction-small and its report.html: DATA=folder of the real images, 75 minutes
+	$(BIN)/python -m aloe_lightning -m +sweep=paper +scale=small launcher=joblib paths.data=$(DATA) paths.verify=false \
+	  paths.outputs=outputs/reproduction-small outliers=npy outliers.name=tiny_imagenet_32x32 \
+	  outliers.path=$(DATA)/outliers/tiny_imagenet_32x32.npy 'ood=[textures,places365]' \
+	  +ood.crop=$(DATA)/standin_lsun_crop +ood.resize=$(DATA)/standin_lsun_resize
+	$(BIN)/python -m aloe_lightning.report outputs/reproduction-small --out docs/reproduction-small
+
+clean:  ## remove all output of runs and builds, except .venv/
 	rm -rf build dist outputs src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aloe_lightning.evaluation.records import read_records
-from aloe_lightning.training.trainer import StateKeeper
+from aloe_lightning.training.callbacks import StateSaver
 
 TINY = (
-    "net.width=4",
+    "net.width=8",
     "trainer.max_steps=2",
     "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
@@ -58,7 +58,7 @@ def test_a_sweep_over_the_objectives_leaves_the_papers_table_twice_the_same(comm
 
 
 def test_training_logs_every_quantity(command):
-    outputs = command("+experiment=demo_aloe", *TINY)
+    outputs = command("objective=aloe", *TINY)
     (cell,) = (outputs / "demo").glob("aloe-*")
     rows = list(csv.DictReader((cell / "metrics.csv").read_text().splitlines()))
     logged = {name for row in rows for name, value in row.items() if value}
@@ -72,7 +72,7 @@ def test_training_logs_every_quantity(command):
 def test_curves_carry_the_values_of_their_own_step(command):
     from aloe_lightning.objectives import Optim
 
-    outputs = command("+experiment=demo_oe", *TINY, "trainer.max_steps=6", "trainer.log_every_n_steps=3")
+    outputs = command("objective=oe", *TINY, "trainer.max_steps=6", "trainer.log_every_n_steps=3")
     (cell,) = (outputs / "demo").glob("oe-*")
     rows = [r for r in csv.DictReader((cell / "metrics.csv").read_text().splitlines()) if r["train/lr"]]
     schedule = Optim(lr=0.2, warmup=0.25)
@@ -82,9 +82,9 @@ def test_curves_carry_the_values_of_their_own_step(command):
 
 
 def test_weights_evaluated_again_give_the_same_records(command):
-    outputs = command("+experiment=demo_oe", *TINY)
+    outputs = command("objective=oe", *TINY)
     (cell,) = (outputs / "demo").glob("oe-*")
-    command("+experiment=demo_oe", *TINY, f"checkpoint={model(outputs, 'oe')}/weights.safetensors", "study=again")
+    command("objective=oe", *TINY, f"checkpoint={model(outputs, 'oe')}/weights.safetensors", "study=again")
     (again,) = (outputs / "again").glob("oe-*")
     values = [[r.value for r in read_records(path / "records.jsonl")] for path in (cell, again)]
     assert values[0] == values[1]
@@ -92,7 +92,7 @@ def test_weights_evaluated_again_give_the_same_records(command):
 
 
 def test_cells_of_different_settings_have_folders_and_tables_of_their_own(command):
-    outputs = command("-m", "+experiment=demo_oe", "optim.lr=0.1,0.2", *TINY)
+    outputs = command("-m", "objective=oe", "optim.lr=0.1,0.2", *TINY)
     found = [read_records(path) for path in (outputs / "demo").glob("oe-*/records.jsonl")]
     assert len(found) == 2
     assert found[0][0].protocol != found[1][0].protocol
@@ -102,20 +102,20 @@ def test_cells_of_different_settings_have_folders_and_tables_of_their_own(comman
 
 def stopped(monkeypatch, batches):
     """Keep the state of a training after every batch, and stop it after some of them."""
-    keep = StateKeeper.on_train_batch_end
+    keep = StateSaver.on_train_batch_end
     seen = []
 
     def kept(self, trainer, module, *rest):
-        self.kept = -1e9
+        self.saved = -1e9
         keep(self, trainer, module, *rest)
         seen.append(trainer.global_step)
         if len(seen) == batches:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StateKeeper, "on_train_batch_end", kept)
+    monkeypatch.setattr(StateSaver, "on_train_batch_end", kept)
 
 
-EPOCHS = ("trainer.max_steps=-1", "trainer.max_epochs=3", "+experiment=demo_aloe")
+EPOCHS = ("trainer.max_steps=-1", "trainer.max_epochs=3", "objective=aloe")
 """Of 3 batches each."""
 
 
@@ -139,7 +139,7 @@ def test_a_training_that_goes_on_ends_where_an_uninterrupted_one_does(
             command(*TINY, *EPOCHS)
     outputs = command(*TINY, *EPOCHS)
     kept = batches - (batches % 3 == 0)  # the last batch of an epoch is passed over
-    assert f"going on after step {kept} of an interrupted training" in capsys.readouterr().err
+    assert f"resuming after step {kept} of an interrupted training" in capsys.readouterr().err
     found = weights(outputs, "aloe")
     assert all(torch.equal(found[name], tensor) for name, tensor in uninterrupted.items())
     assert not (model(outputs, "aloe") / "last.ckpt").exists()
@@ -159,7 +159,7 @@ def test_a_damaged_state_is_named_and_the_training_begins_afresh(command, monkey
 
 
 def test_what_is_done_is_not_computed_again_unless_asked(command, capsys):
-    outputs = command("+experiment=demo_oe", *TINY)
+    outputs = command("objective=oe", *TINY)
     (cell,) = (outputs / "demo").glob("oe-*")
     files = [cell / "records.jsonl", model(outputs, "oe") / "model.json"]
 
@@ -168,25 +168,25 @@ def test_what_is_done_is_not_computed_again_unless_asked(command, capsys):
 
     first = times()
     capsys.readouterr()
-    command("+experiment=demo_oe", *TINY)
+    command("objective=oe", *TINY)
     printed = capsys.readouterr()
     assert times() == first
     assert "done before" in printed.err
     assert "means over the OOD test sets" in printed.out
     shown = (outputs / "demo" / "tables.csv").read_text()
     (outputs / "demo" / "tables.csv").unlink()
-    command("+experiment=demo_oe", *TINY)
+    command("objective=oe", *TINY)
     assert (outputs / "demo" / "tables.csv").read_text() == shown
-    command("+experiment=demo_oe", *TINY, "recompute=evaluation")
+    command("objective=oe", *TINY, "recompute=evaluation")
     second = times()
     assert (second[0] > first[0], second[1] == first[1]) == (True, True)
-    command("+experiment=demo_oe", *TINY, "recompute=training")
+    command("objective=oe", *TINY, "recompute=training")
     assert all(new > old for new, old in zip(times(), second, strict=True))
 
 
 def test_one_net_serves_every_budget_and_further_detectors(command, capsys):
-    outputs = command("-m", "+experiment=demo_oe", "epsilon=1,2", *TINY)
-    command("+experiment=demo_oe", "epsilon=1", "detector=[energy]", *TINY)
+    outputs = command("-m", "objective=oe", "epsilon=1,2", *TINY)
+    command("objective=oe", "epsilon=1", "detector=[energy]", *TINY)
     assert capsys.readouterr().err.count("oe: training\n") == 1
     assert model(outputs, "oe").name.startswith("demo-oe-seed0-")
     rows = csv.DictReader((outputs / "demo" / "tables.csv").read_text().splitlines())
@@ -196,24 +196,24 @@ def test_one_net_serves_every_budget_and_further_detectors(command, capsys):
 def test_a_net_trained_again_takes_its_fits_and_its_cells_with_it(command, capsys):
     """What was fitted on the old net, and what another cell measured of it, holds no longer."""
     detector = ["detector=[msp,odin_tuned]", "detector.odin_tuned.noise=20"]
-    outputs = command("-m", "+experiment=demo_oe", "epsilon=1,2", *detector, *TINY)
+    outputs = command("-m", "objective=oe", "epsilon=1,2", *detector, *TINY)
     fits = model(outputs, "oe") / "detectors"
     first = [file.stat().st_mtime_ns for file in sorted(fits.iterdir())]
     assert len(first) == 1
     weights_before = (model(outputs, "oe") / "weights.safetensors").read_bytes()
-    command("+experiment=demo_oe", "epsilon=1", *detector, *TINY, "recompute=training")
+    command("objective=oe", "epsilon=1", *detector, *TINY, "recompute=training")
     assert [file.stat().st_mtime_ns for file in sorted(fits.iterdir())] != first
     # The same seed trains the same weights: make them others, as another version of a library would.
     assert (model(outputs, "oe") / "weights.safetensors").read_bytes() == weights_before
     changed = {name: tensor * 1.1 for name, tensor in weights(outputs, "oe").items()}
     save_file(changed, model(outputs, "oe") / "weights.safetensors")
     capsys.readouterr()
-    command("+experiment=demo_oe", "epsilon=2", *detector, *TINY)
+    command("objective=oe", "epsilon=2", *detector, *TINY)
     assert "done before" not in capsys.readouterr().err
 
 
 def test_training_again_trains_a_shared_net_once(command, capsys):
-    words = ["-m", "+experiment=demo_oe", "epsilon=1,2", *TINY]
+    words = ["-m", "objective=oe", "epsilon=1,2", *TINY]
     command(*words)
     capsys.readouterr()
     command(*words, "recompute=training")
@@ -235,14 +235,14 @@ def test_images_of_ones_own_that_have_changed_are_noticed(command, tmp_path, cap
         write(name, count)
     for name in ("out", "far"):
         write(name, 40, labels=False)
-    words = ["+experiment=own", "data=npz", "data.train=train.npz", "data.test=test.npz", "outliers=npy"]
-    words += ["outliers.path=out.npy", "+ood.far=far.npy", "objective=oe", "net.width=4", "trainer.max_steps=2"]
+    words = ["+experiment=custom", "data=npz", "data.train=train.npz", "data.test=test.npz", "outliers=npy"]
+    words += ["outliers.path=out.npy", "+ood.far=far.npy", "objective=oe", "net.width=8", "trainer.max_steps=2"]
     words += ["batch.inliers=16", "batch.outliers=16", "attack.eval.steps=1"]
     outputs = command(*words)
-    before = next(outputs.glob("own/*/records.jsonl")).read_text()
+    before = next(outputs.glob("custom/*/records.jsonl")).read_text()
     write("far", 40, labels=False)
     command(*words)
-    assert next(outputs.glob("own/*/records.jsonl")).read_text() != before
+    assert next(outputs.glob("custom/*/records.jsonl")).read_text() != before
     write("train", 48)
     capsys.readouterr()
     with pytest.raises(SystemExit):
@@ -257,7 +257,7 @@ def test_tables_that_are_older_than_a_result_are_made_again(command):
     whole = tables.read_text()
     tables.write_text("\n".join(line for line in whole.splitlines() if ",OE" not in line) + "\n")
     os.utime(tables, (1, 1))
-    command("+experiment=demo_original", *TINY)
+    command("objective=original", *TINY)
     assert tables.read_text() == whole
 
 
@@ -270,21 +270,21 @@ def test_mistakes_of_detectors_are_told_before_the_training(command, capsys):
 
 
 def test_other_weights_under_the_same_name_are_evaluated_again(command):
-    outputs = command("+experiment=demo_oe", *TINY)
-    command("+experiment=demo_oe", *TINY, "seed=1")
+    outputs = command("objective=oe", *TINY)
+    command("objective=oe", *TINY, "seed=1")
     first, second = sorted((outputs / "models").glob("demo-oe-*/weights.safetensors"))
     mine = Path("mine.safetensors")
     accuracies = []
     for file in (first, second):
         mine.write_bytes(file.read_bytes())
-        command("+experiment=demo_oe", *TINY, "checkpoint=mine.safetensors", "study=mine")
+        command("objective=oe", *TINY, "checkpoint=mine.safetensors", "study=mine")
         (cell,) = (outputs / "mine").glob("oe-*")
         accuracies.append([r.value for r in read_records(cell / "records.jsonl")])
     assert accuracies[0] != accuracies[1]
 
 
 def test_a_sweep_over_epsilon_takes_its_arguments_in_any_order(command):
-    outputs = command("+experiment=demo_aloe", "-m", "epsilon=1,2", *TINY)
+    outputs = command("objective=aloe", "-m", "epsilon=1,2", *TINY)
     records = [r for path in outputs.glob("demo/*/records.jsonl") for r in read_records(path)]
     assert {(r.train_epsilon, r.eval_epsilon) for r in records} == {(1, 1), (2, 2)}
     tables = list(csv.DictReader((outputs / "demo" / "tables.csv").read_text().splitlines()))
@@ -292,18 +292,18 @@ def test_a_sweep_over_epsilon_takes_its_arguments_in_any_order(command):
 
 
 def test_versions_and_config_say_what_ran(command):
-    outputs = command("+experiment=demo_oe", *TINY)
+    outputs = command("objective=oe", *TINY)
     (cell,) = (outputs / "demo").glob("oe-*")
     facts = json.loads((cell / "versions.json").read_text())
     assert (
         facts["packages"]["torch"] == torch.__version__.split("+")[0] or facts["packages"]["torch"] == torch.__version__
     )
-    assert "width: 4" in (cell / "config" / "config.yaml").read_text()
+    assert "width: 8" in (cell / "config" / "config.yaml").read_text()
 
 
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_without_losing_or_doubling_an_image(tmp_path):
-    command = [sys.executable, "-m", "aloe_lightning", "+experiment=demo_aloe", *TINY, "trainer.accelerator=cpu"]
+    command = [sys.executable, "-m", "aloe_lightning", "objective=aloe", *TINY, "trainer.accelerator=cpu"]
     command += ["trainer.devices=2", "trainer.strategy=ddp"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -34,7 +34,8 @@ def test_aloe_beats_oe_under_attack_on_real_images(tmp_path, shared):
     subprocess.run(unpack, check=True, capture_output=True, timeout=600)
     auroc = run(
         tmp_path,
-        *("-m", "+experiment=cifar10_small", "objective=oe,aloe", f"data.root={data}", "data.verify=false"),
+        *("-m", "+experiment=cifar10", "+scale=small", "trainer.max_steps=1400", "evaluation.max_ood=600"),
+        *("objective=oe,aloe", f"paths.data={data}", "paths.verify=false"),
         *("outliers=npy", f"outliers.path={data}/outliers/tiny_imagenet_32x32.npy", "ood=[textures,places365]"),
         *(f"+ood.crop={data}/standin_lsun_crop", f"+ood.resize={data}/standin_lsun_resize"),
     )
