@@ -6,14 +6,17 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from aloe_lightning.config.migration import translated
 from aloe_lightning.config.validation import validated
+from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.storage.cells import cell_name
 from aloe_lightning.storage.fingerprints import fingerprint_of, model_name
+from aloe_lightning.training.reuse import _require_same_images
 from composing import composed
 
 STORED = Path(__file__).parent / "version_0_1"
@@ -77,3 +80,17 @@ def test_nets_and_cells_of_version_0_1_are_found_again(command, tmp_path, capsys
     command(*words[:-2], "detector=[msp]")
     assert "oe: trained before" in capsys.readouterr().err
     assert len(list(outputs.glob("demo/oe-*/records.jsonl"))) == 2
+
+
+@pytest.mark.parametrize(("std", "accepted"), [([0.25, 0.25, 0.25], True), ([0.2, 0.25, 0.25], False)])
+def test_a_net_of_custom_images_is_not_used_with_another_normalisation(std, accepted):
+    """Version 0.1 did not store whether mean and std were given or computed, and weights do not hold them."""
+    metadata = {"normalisation": [[0.5, 0.5, 0.5], std], "trained_on": ["a", "b"]}
+    model = SimpleNamespace(metadata=metadata, folder=Path("net"))
+    inliers = SimpleNamespace(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    data = SimpleNamespace(inliers=inliers, trained_on=lambda: ("a", "b"))
+    if accepted:
+        _require_same_images(model, data)
+    else:
+        with pytest.raises(UserError, match="another normalisation"):
+            _require_same_images(model, data)

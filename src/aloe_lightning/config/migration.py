@@ -52,14 +52,14 @@ def translated(old: Mapping[str, Any]) -> dict[str, Any]:
     data = new["data"]
     new["paths"]["verify"] = data.pop("verify", True)
     new["paths"]["data"] = data.pop("root", new["paths"]["data"])
-    if data["_target_"].endswith(("LabelledFolder", "LabelledArrays")):
+    if _is_custom(data):
         # Classes and normalisation are determined from the images again; "own" of version 0.1 is now "custom".
         data |= {"num_classes": None, "mean": None, "std": None}
         for part, key in ((data, "name"), (new, "study"), (new, "group")):
             part[key] = "custom" if part[key] == "own" else part[key]
     elif data["_target_"].endswith(".CIFAR"):
         data["_target_"] += str(data["num_classes"])
-    if data["name"] != "custom" and not data["_target_"].endswith(("LabelledFolder", "LabelledArrays")):
+    if not _is_custom(data):
         for key in ("num_classes", "mean", "std"):
             data.pop(key, None)
     new["ood"] = {name: _ood_set(node) for name, node in new["ood"].items()}
@@ -71,6 +71,10 @@ def translated(old: Mapping[str, Any]) -> dict[str, Any]:
     new["protocol"] = fingerprint_of(new, "table")
     new["cell"] = cell_name(new)
     return new
+
+
+def _is_custom(data: Mapping[str, Any]) -> bool:
+    return str(data["_target_"]).endswith(("LabelledFolder", "LabelledArrays"))
 
 
 def _without(node: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -113,7 +117,11 @@ def _migrate_model(folder: Path, outputs: Path) -> None:
     config["paths"]["outputs"] = str(outputs)
     model = TrainedModel.of(config)
     if not model.folder.exists():
-        write_json(file, {**metadata, "config": config, "earlier_name": folder.name})
+        data = metadata["config"]["data"]
+        # Whether custom statistics were given or computed is not known: reuse compares them with those of the data.
+        statistics = [data["mean"], data["std"]] if _is_custom(data) else None
+        content = {**metadata, "config": config, "earlier_name": folder.name, "normalisation": statistics}
+        write_json(file, content)
         folder.rename(model.folder)
         log.info("trained net of an earlier version, now called %s: %s", model.folder.name, folder.name)
 
@@ -121,8 +129,8 @@ def _migrate_model(folder: Path, outputs: Path) -> None:
 def _migrate_cell(folder: Path, outputs: Path) -> None:
     file = folder / "config.json"
     old = json.loads(file.read_text()) if file.is_file() else {}
-    if "redo" not in old or not (folder / "records.jsonl").is_file():
-        return
+    if "redo" not in old or not (folder / "records.jsonl").is_file() or _is_custom(old["data"]):
+        return  # a cell of custom images is evaluated again, after its net's normalisation was compared
     config = translated(old)
     config["paths"]["outputs"] = str(outputs)
     place = outputs / config["study"] / config["cell"]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.runtime.processor import processor_flags
 from aloe_lightning.storage.cache import cached, content_hash
 
 SOURCES = Path(__file__).with_name("native")
@@ -30,7 +31,7 @@ def library() -> Any:
     if compiler is None or platform.system() != "Linux":
         log.info("no C++ compiler (g++): a DenseNet is slower on this CPU")
         return None
-    processor = platform.machine(), _processor_flags()
+    processor = platform.machine(), processor_flags()
     texts = [path.read_text() for path in sorted(SOURCES.iterdir())]
     name = f"kernels-{content_hash(texts, torch.__version__, processor)}.so"
     try:
@@ -40,13 +41,6 @@ def library() -> Any:
         log.warning("cannot compile %s, a DenseNet is slower on this CPU: %s", SOURCES, message.strip()[:500])
         return None
     return torch.ops.aloe_lightning
-
-
-def _processor_flags() -> str:
-    """Return the instruction sets of the processor as Linux lists them; empty if it does not."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def _compile(compiler: str, path: Path) -> None:

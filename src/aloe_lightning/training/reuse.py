@@ -87,6 +87,12 @@ def _report_duplicates(label: str, data: RobustOODData) -> None:
 
 
 def _require_same_images(model: TrainedModel, data: RobustOODData) -> None:
+    normalisation = model.metadata.get("normalisation")  # of a net of version 0.1 on custom images
+    if normalisation and normalisation != [list(data.inliers.mean), list(data.inliers.std)]:
+        raise UserError(
+            f"the net in {model.folder.absolute()} was trained with another normalisation, mean and std "
+            f"{normalisation}: recompute=training trains it with that of the data"
+        )
     if list(data.trained_on()) != list(model.metadata["trained_on"]):
         raise UserError(
             f"the net in {model.folder.absolute()} was trained on other images than data and outliers hold now: "
