@@ -32,7 +32,7 @@ class Root:
         train_epsilon: budget of the training attack.
         eval_epsilon: budget of the evaluation attack.
         seed: random seed of initialisation, order of images and attacks.
-        batch: images per step and process.
+        batch: images per step, of all processes together.
         evaluation: settings of the evaluation.
         duplicates: search for outliers that are also test images.
         group: group of the runs in W&B; a sweep names itself.
@@ -111,6 +111,7 @@ class Trainer:
         max_steps: length of the training in steps; -1: given by max_epochs.
         gradient_clip_val: largest gradient norm.
         accumulate_grad_batches: batches per optimiser step.
+        sync_batchnorm: normalise by the batch of all processes, as one process does, instead of each by its share.
         deterministic: refuse operations without a deterministic form.
         benchmark: let cuDNN choose the fastest algorithms.
         log_every_n_steps: interval of the logged values in steps.
@@ -127,6 +128,7 @@ class Trainer:
     max_steps: Annotated[int, Ge(-1)] = -1
     gradient_clip_val: PositiveFloat | None = None
     accumulate_grad_batches: PositiveInt = 1
+    sync_batchnorm: bool = False
     deterministic: bool = False
     benchmark: bool = True
     log_every_n_steps: PositiveInt = 25

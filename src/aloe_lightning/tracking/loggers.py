@@ -16,6 +16,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Record
 from aloe_lightning.evaluation.scores import Condition, Scores
 from aloe_lightning.report import StudyReport
+from aloe_lightning.runtime.distributed import rank_and_world_size
 from aloe_lightning.tracking.wandb_logger import log_to_wandb, log_weights, wandb_logger
 
 CONDITIONS: tuple[Condition, ...] = ("clean", "attacked")
@@ -27,7 +28,7 @@ def csv_logger(folder: Path) -> CSVLogger:
     Lightning's logger deletes an existing file.
     """
     curves = folder / "metrics.csv"
-    if curves.is_file():
+    if curves.is_file() and rank_and_world_size()[0] == 0:
         earlier = len(list(folder.glob("metrics-*.csv")))
         curves.rename(folder / f"metrics-{earlier}.csv")
     return CSVLogger(folder, name="", version="")
