@@ -12,8 +12,7 @@ from aloe_lightning.config.contradictions import contradictions
 from aloe_lightning.config.layout import COLLECTIONS, FROM_PATHS, LABEL_REQUIRED, RENAMED, ROOT, SECTIONS, Place, places
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import is_plain, model_of, reason
-from aloe_lightning.signatures.description import Description, describe, targets_like
-from aloe_lightning.signatures.source import REQUIRED
+from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
 
 NO_OOD = "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/to/images is a custom one"

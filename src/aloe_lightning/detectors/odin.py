@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aloe_lightning.attacks import frozen_eval
 from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_batches
 from aloe_lightning.detectors.forward_pass import ForwardPass
-from aloe_lightning.detectors.msp import max_softmax
+from aloe_lightning.detectors.logits import max_softmax
 from aloe_lightning.metrics import auroc, fpr_at_tpr
 from aloe_lightning.runtime.seeding import generator
 from aloe_lightning.signatures.checked import checked
@@ -63,7 +63,8 @@ class ODIN(CacheableDetector):
         """Rebuild the fitted detector from the temperature and step that were chosen."""
         return self._bind(net, float(settings["temperature"]), float(settings["eta"]))
 
-    def _bind(self, net: nn.Module, temperature: float, eta: float) -> Fitted:
+    @staticmethod
+    def _bind(net: nn.Module, temperature: float, eta: float) -> Fitted:
         def score(batch: ForwardPass) -> Tensor:
             if not eta:
                 return max_softmax(batch.logits, temperature)

@@ -6,7 +6,7 @@ them again, and autograd keeps each copy. This version is equivalent up to round
 - Each layer writes its channels into one buffer (pixels, channels); nothing is concatenated.
 - The batch statistics of a channel, and their gradient terms, are computed once, because every layer that reads the
   channel has the same ones.
-- ReLU(BN(.)) is never stored; it is recomputed inside each convolution, forward and backward (`operations`).
+- ReLU(BN(.)) is never stored; it is recomputed inside each convolution, forward and backward (`reference.py`).
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from aloe_lightning.kernels.batchnorm import Affine, BatchStatistics
-from aloe_lightning.kernels.operations import (
-    add_batchnorm_terms,
-    as_maps,
-    as_rows,
-    empty_features,
-    feature_dtype,
-    moments,
-    norm_conv,
-    norm_conv_backward,
-    norm_pool,
-    norm_pool_backward,
-    pack_weight,
-    pack_weight_backward,
-)
+from aloe_lightning.kernels.compiler import operations, pack_weight_backward
+from aloe_lightning.kernels.features import as_maps, as_rows, block_features, empty_features, feature_dtype
 
 
 class BottleneckLayer(Protocol):
@@ -116,39 +104,31 @@ def _forward(
     save_for_backward: bool,
 ) -> tuple[Tensor, Any]:
     """Return the pooled maps and, if `save_for_backward`, the remaining arguments of `_backward`."""
+    ops = operations(x.device, dtype)
     c, side = x.shape[1], x.shape[2]
-    rows = as_rows(x.to(dtype))
-    buffer = empty_features(len(rows), norm.num_features, rows)
-    buffer[:, :c] = rows
-    batch = BatchStatistics(norm, len(rows))
-    batch.add_channels(moments(buffer[:, :c]), 0, norm.eps)
+    buffer = block_features(x, norm.num_features, dtype)
+    batch = BatchStatistics(norm, len(buffer))
+    batch.add_channels(ops.moments(buffer[:, :c]), 0, norm.eps)
     states: list[LayerState] = []
     h = buffer.new_empty(0)
     for layer in layers:
         growth = layer.conv2.out_channels
         if save_for_backward or not len(h):
-            h = buffer.new_empty((len(rows), layer.conv1.out_channels))
-        affine1, weight1 = batch.affine(layer.bn1), pack_weight(layer.conv1.weight, dtype)
-        hidden = BatchStatistics(layer.bn2, len(rows))
-        hidden.add_channels(norm_conv(buffer[:, :c], *affine1, weight1, 1, side, h), 0, layer.bn2.eps)
-        affine2, weight2 = hidden.affine(layer.bn2), pack_weight(layer.conv2.weight, dtype)
-        batch.add_channels(norm_conv(h, *affine2, weight2, 3, side, buffer[:, c : c + growth]), c, layer.bn1.eps)
+            h = buffer.new_empty((len(buffer), layer.conv1.out_channels))
+        affine1, weight1 = batch.affine(layer.bn1), ops.pack_weight(layer.conv1.weight, dtype)
+        hidden = BatchStatistics(layer.bn2, len(buffer))
+        hidden.add_channels(ops.norm_conv(buffer[:, :c], *affine1, weight1, 1, side, h), 0, layer.bn2.eps)
+        affine2, weight2 = hidden.affine(layer.bn2), ops.pack_weight(layer.conv2.weight, dtype)
+        batch.add_channels(ops.norm_conv(h, *affine2, weight2, 3, side, buffer[:, c : c + growth]), c, layer.bn1.eps)
         if save_for_backward:
             weights = [pack_weight_backward(conv.weight, dtype) for conv in (layer.conv1, layer.conv2)]
             states.append(LayerState(h, affine1, affine2, hidden, weights))
         c += growth
     last = batch.affine(norm)
-    pooled = buffer.new_empty((len(rows) // pool**2, c))
-    norm_pool(buffer, *last, side, pool, pooled)
-    return as_maps(pooled, side // pool), (
-        buffer,
-        states,
-        last,
-        batch,
-        side,
-        pool,
-        x.shape[1],
-    ) if save_for_backward else None
+    pooled = buffer.new_empty((len(buffer) // pool**2, c))
+    ops.norm_pool(buffer, *last, side, pool, pooled)
+    saved = (buffer, states, last, batch, side, pool, x.shape[1]) if save_for_backward else None
+    return as_maps(pooled, side // pool), saved
 
 
 def _backward(
@@ -156,25 +136,28 @@ def _backward(
     batch: BatchStatistics, side: int, pool: int, inputs: int,
 ) -> tuple[Tensor, list[Tensor | None]]:  # fmt: skip
     """Return the gradients of the inputs and of the parameters in the order of `fused_dense_block`."""
+    ops = operations(buffer.device, buffer.dtype)
     c = buffer.shape[1]
     buffer_gradient = empty_features(len(buffer), c, buffer)
     batch.reset_gradients()
-    sums = norm_pool_backward(as_rows(gradient.to(buffer.dtype)), buffer, *last, side, pool, buffer_gradient)
+    sums = ops.norm_pool_backward(as_rows(gradient.to(buffer.dtype)), buffer, *last, side, pool, buffer_gradient)
     gradients: list[Tensor | None] = list(batch.accumulate_gradient(last.scale, sums))
     growth = (c - inputs) // len(states)
     for h, affine1, affine2, hidden, (weight1, weight2) in reversed(states):
         c -= growth
         new, dh = slice(c, c + growth), torch.empty_like(h)
         hidden.reset_gradients()
-        sums, dweight2 = norm_conv_backward(
-            buffer_gradient[:, new], buffer[:, new], batch.gradient_terms(new), h, *affine2, weight2, 3, side, dh,
-            add=False, needs_weight_gradient=needs_weights,
+        sums, dweight2 = ops.norm_conv_backward(
+            buffer_gradient[:, new], buffer[:, new], batch.gradient_terms(new),
+            h, *affine2, weight2, 3, side, dh, False, needs_weights,
         )  # fmt: skip
         dnorm2 = hidden.accumulate_gradient(affine2.scale, sums)
-        sums, dweight1 = norm_conv_backward(
-            dh, h, hidden.gradient_terms(slice(None)), buffer[:, :c], *affine1, weight1, 1, side,
-            buffer_gradient[:, :c], add=True, needs_weight_gradient=needs_weights,
+        sums, dweight1 = ops.norm_conv_backward(
+            dh, h, hidden.gradient_terms(slice(None)),
+            buffer[:, :c], *affine1, weight1, 1, side, buffer_gradient[:, :c], True, needs_weights,
         )  # fmt: skip
         gradients = [*batch.accumulate_gradient(affine1.scale, sums), dweight1, *dnorm2, dweight2, *gradients]
-    terms = batch.gradient_terms(slice(inputs))
-    return as_maps(add_batchnorm_terms(buffer_gradient[:, :inputs], buffer[:, :inputs], terms), side), gradients
+    gradient, features = buffer_gradient[:, :inputs], buffer[:, :inputs]
+    total = gradient.new_empty(gradient.shape)
+    ops.add_batchnorm_terms(gradient, features, batch.gradient_terms(slice(inputs)), total)
+    return as_maps(total, side), gradients

@@ -14,28 +14,13 @@ from torch.autograd.function import once_differentiable
 from aloe_lightning.kernels import compiler
 from aloe_lightning.kernels.batchnorm import eval_affine
 from aloe_lightning.kernels.dense_block import BottleneckLayer
-from aloe_lightning.kernels.operations import (
-    as_maps,
-    as_rows,
-    empty_features,
-    feature_dtype,
-    pack_weight,
-    pack_weight_backward,
-)
+from aloe_lightning.kernels.features import as_maps, as_rows, block_features, feature_dtype
 
 
 def frozen_dense_block(x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
     """Run a dense block, the BatchNorm after it, ReLU and average pooling, all in eval mode.
 
-    Args:
-        x: maps (N, C, H, H), where `has_kernels(norm)`.
-        layers: bottlenecks; layer i reads C + i * growth channels and adds growth.
-        norm: reads all channels.
-        pool: width and height of a pooling window.
-
-    Returns:
-        Pooled maps (N, C + len(layers) * growth, H / pool, H / pool), in autocast's type where it is on. No gradient
-        reaches a parameter.
+    Arguments and result are those of `fused_dense_block`, where `has_kernels(norm)`. No gradient reaches a parameter.
     """
     pooled: Tensor = _FrozenDenseBlock.apply(x, layers, norm, pool, torch.is_grad_enabled() and x.requires_grad)
     return pooled
@@ -49,19 +34,18 @@ class _FrozenDenseBlock(torch.autograd.Function):
         dtype = feature_dtype(norm)
         with torch.autocast(x.device.type, enabled=False):
             c, side = x.shape[1], x.shape[2]
-            rows = as_rows(x.to(dtype))
-            buffer = empty_features(len(rows), norm.num_features, rows)
-            buffer[:, :c] = rows
+            buffer = block_features(x, norm.num_features, dtype)
             norms = [*(bn for layer in layers for bn in (layer.bn1, layer.bn2)), norm]
             affines = [tensor for bn in norms for tensor in eval_affine(bn, torch.promote_types(dtype, torch.float32))]
             weights = [conv.weight for layer in layers for conv in (layer.conv1, layer.conv2)]
-            size = (len(layers), len(rows)) if keep else (1, 0)
+            library = compiler.library()
+            size = (len(layers), len(buffer)) if keep else (1, 0)
             hidden = buffer.new_empty((*size, layers[0].conv1.out_channels))
-            pooled = buffer.new_empty((len(rows) // pool**2, norm.num_features))
-            packed = [pack_weight(weight, dtype) for weight in weights]
-            compiler.library().frozen_block(buffer, c, affines, packed, side, pool, hidden, pooled)
+            pooled = buffer.new_empty((len(buffer) // pool**2, norm.num_features))
+            packed = [library.pack_weight(weight, dtype) for weight in weights]
+            library.frozen_block(buffer, c, affines, packed, side, pool, hidden, pooled)
             if keep:
-                packed = [pack_weight_backward(weight, dtype) for weight in weights]
+                packed = [compiler.pack_weight_backward(weight, dtype) for weight in weights]
                 ctx.saved = buffer, c, affines, packed, side, pool, hidden
             return as_maps(pooled, side // pool)
 

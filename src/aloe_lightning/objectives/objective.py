@@ -101,26 +101,19 @@ class Objective(LightningModule):
         sgd, schedule = self.optim.build(self.net, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": sgd, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @torch.no_grad()
     def log_step(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None = None) -> None:
-        """Log the loss and its parts at the trainer's logging steps.
+        """Log the loss and its parts at the trainer's logging steps, given the logits of inliers and outliers.
 
-        Logits of the step itself are under the BatchNorm statistics of the batch. If the objective perturbs inliers,
-        the clean ones are logged, too, from an extra forward pass in eval mode.
-
-        Args:
-            loss: the objective's value.
-            batch: the step's images and labels.
-            z: logits (B, K) of the inliers as trained on.
-            z_out: logits (B', K) of the outliers as trained on.
+        These are under the BatchNorm statistics of the batch. If the objective perturbs inliers, the clean ones are
+        logged, too, from an extra forward pass in eval mode.
 
         Raises:
             UserError: if the loss is not finite.
         """
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._log_parts(loss.detach(), batch, z.detach(), z_out)
-
-    @torch.no_grad()
-    def _log_parts(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None) -> None:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]
+            return
+        loss = loss.detach()
         if not torch.isfinite(loss):
             raise UserError(f"training diverged: the loss is {loss.item()} at step {self.global_step}; lower optim.lr")
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]

@@ -37,28 +37,25 @@ def checked(cls: type[C]) -> type[C]:
         except TypeError:
             construct(self, *args, **kwargs)  # raises, in Python's own words
             raise
-        bound.arguments |= fitting(type(self), bound.arguments)
+        bound.arguments |= _converted(type(self), bound.arguments)
         construct(*bound.args, **bound.kwargs)
 
     cls.__init__ = __init__  # type: ignore[method-assign]
     return cls
 
 
-def fitting(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain ones of a constructor's arguments, converted to their annotated types.
-
-    Raises:
-        UserError: naming each argument that does not fit.
-    """
+def _converted(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the plain ones of a constructor's arguments, converted to their annotated types."""
     from pydantic import ValidationError
 
-    model = plain_model(cls)
+    model = _plain_model(cls)
     given = {name: value for name, value in arguments.items() if name in model.model_fields}
     try:
-        return {name: getattr(model.model_validate(given), name) for name in given}
+        checked_values = model.model_validate(given)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in error.errors())
         raise UserError(f"{cls.__name__}: {problems}") from error
+    return {name: getattr(checked_values, name) for name in given}
 
 
 def reason(error: Any) -> str:
@@ -67,8 +64,7 @@ def reason(error: Any) -> str:
 
 
 @cache
-def plain_model(cls: type) -> "type[BaseModel]":
-    """Return a pydantic model of a constructor's plain parameters, all of them optional."""
+def _plain_model(cls: type) -> "type[BaseModel]":
     hints = typing.get_type_hints(getattr(cls, "__init__"), include_extras=True)  # noqa: B009
     return model_of(cls.__name__, {name: hint for name, hint in hints.items() if name != "return" and is_plain(hint)})
 
