@@ -48,9 +48,7 @@ class Gaussians:
 class GaussianFit:
     """Class means and shared covariance in one pass over the data, accumulated in float64.
 
-    Args:
-        num_classes: K.
-        shift: a point near the features (C,); sums of squares are taken around it, far from it they would cancel.
+    Sums are taken around a point near the features, `shift` (C,): sums of squares of large values would cancel.
     """
 
     def __init__(self, num_classes: int, shift: Tensor) -> None:
@@ -103,13 +101,7 @@ def inverse(covariance: Tensor) -> tuple[Tensor, float]:
 def fit_gaussians(
     batches: Iterable[tuple[list[Tensor], Tensor]], num_classes: int, arithmetic: Arithmetic = "float64"
 ) -> list[Gaussians]:
-    """Fit the Gaussians of several layers.
-
-    Args:
-        batches: features of the layers, each (n, C_l), and labels (n,).
-        num_classes: K.
-        arithmetic: see `Arithmetic`.
-    """
+    """Fit the Gaussians of several layers to batches of their features, each (n, C_l), and labels (n,)."""
     if arithmetic == "float32":
         stored = [(*(layer.detach().float().cpu() for layer in features), labels.cpu()) for features, labels in batches]
         *layers, all_labels = (torch.cat(parts) for parts in zip(*stored, strict=True))

@@ -11,14 +11,9 @@ from aloe_lightning.signatures.types import PositiveFloat
 
 
 def max_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return S(x; T) = max_i softmax(z / T)_i, computed in float64: float32 saturates at 1 and makes ties.
+    """Return S(x; T) = max_i softmax(z / T)_i of logits z (N, K): (N,) in [1/K, 1]; higher = more in-distribution.
 
-    Args:
-        logits: (N, K).
-        temperature: T, above 0.
-
-    Returns:
-        (N,) in [1/K, 1]; higher = more in-distribution.
+    It is computed in float64: float32 saturates at 1 and makes ties.
     """
     return (logits.double() / temperature).softmax(dim=1).amax(dim=1)
 
@@ -31,7 +26,7 @@ class LogitsDetector(Detector):
         """Score logits (N, K) in float64: (N,), higher = more in-distribution."""
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Bind the score to a net."""
+        """Return the score of the net's logits; nothing is fitted."""
         return Fitted.attacked_through_softmax(net, lambda batch: self.score(batch.logits.double()))
 
 

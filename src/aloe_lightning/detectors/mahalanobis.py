@@ -138,14 +138,9 @@ class Mahalanobis(CacheableDetector):
 
 
 def regression(scores: NDArray[np.float64], target: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-    """Fit a logistic regression with an L2 penalty chosen by the likelihood in five-fold cross-validation.
+    """Return weights (L,) and bias of the log-odds of target 1, given layer scores (N, L) and targets 0 and 1 (N,).
 
-    Args:
-        scores: layer scores (N, L).
-        target: 1 for in-distribution, 0 for OOD, (N,).
-
-    Returns:
-        Weights (L,) and bias of the log-odds of 1.
+    The L2 penalty of the logistic regression is chosen by the likelihood in five-fold cross-validation.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV

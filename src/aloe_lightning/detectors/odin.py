@@ -51,7 +51,7 @@ class ODIN(CacheableDetector):
         return "ODIN (tuned)" if self.requires_fit else "ODIN"
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Return the calibrated confidence after the step."""
+        """Return the calibrated confidence after the step; choose what is not given."""
         if self.temperature is not None and self.eta is not None:
             return self._bind(net, self.temperature, self.eta)
         if data is None:
@@ -71,9 +71,8 @@ class ODIN(CacheableDetector):
             stepped = ForwardPass(net, batch.images + eta * _step(batch, temperature))
             return max_softmax(stepped.logits, temperature)
 
-        return Fitted.attacked_through_softmax(
-            net, score, needs_input_gradient=eta != 0, temperature=temperature, eta=eta
-        )
+        chosen = {"temperature": temperature, "eta": eta}
+        return Fitted.attacked_through_softmax(net, score, needs_input_gradient=eta != 0, **chosen)
 
     def _choose(self, net: nn.Module, data: FitData) -> tuple[float, float]:
         """Return the pair of least FPR at 95 % TPR between training images and noise; of equals, of greatest AUROC."""

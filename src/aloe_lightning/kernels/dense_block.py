@@ -31,21 +31,13 @@ class BottleneckLayer(Protocol):
 
 
 class LayerState(NamedTuple):
-    """Values from a layer's forward pass that its backward pass needs.
+    """Values from a layer's forward pass that its backward pass needs."""
 
-    Attributes:
-        hidden: outputs of conv1 (M, hidden channels).
-        affine1: bn1 as an affine map.
-        affine2: bn2 as an affine map.
-        statistics: batch statistics of `hidden`.
-        weights: weights of conv1 and conv2, packed for the backward pass.
-    """
-
-    hidden: Tensor
+    hidden: Tensor  # outputs of conv1 (M, hidden channels)
     affine1: Affine
     affine2: Affine
-    statistics: BatchStatistics
-    weights: list[Tensor]
+    statistics: BatchStatistics  # of `hidden`
+    weights: list[Tensor]  # of conv1 and conv2, packed for the backward pass
 
 
 def fused_dense_block(x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
@@ -82,82 +74,63 @@ class _FusedDenseBlock(torch.autograd.Function):
         save_for_backward: bool, *_: Tensor,
     ) -> Tensor:  # fmt: skip
         with torch.autocast(x.device.type, enabled=False):
-            pooled, ctx.saved = _forward(x, layers, norm, pool, dtype, save_for_backward)
-        return pooled
+            ops = operations(x.device, dtype)
+            c, side = x.shape[1], x.shape[2]
+            buffer = block_features(x, norm.num_features, dtype)
+            batch = BatchStatistics(norm, len(buffer))
+            batch.add_channels(ops.moments(buffer[:, :c]), 0, norm.eps)
+            states: list[LayerState] = []
+            h = buffer.new_empty(0)
+            for layer in layers:
+                new = buffer[:, c : c + layer.conv2.out_channels]
+                if save_for_backward or not len(h):
+                    h = buffer.new_empty((len(buffer), layer.conv1.out_channels))
+                affine1, weight1 = batch.affine(layer.bn1), ops.pack_weight(layer.conv1.weight, dtype)
+                hidden = BatchStatistics(layer.bn2, len(buffer))
+                hidden.add_channels(ops.norm_conv(buffer[:, :c], *affine1, weight1, 1, side, h), 0, layer.bn2.eps)
+                affine2, weight2 = hidden.affine(layer.bn2), ops.pack_weight(layer.conv2.weight, dtype)
+                batch.add_channels(ops.norm_conv(h, *affine2, weight2, 3, side, new), c, layer.bn1.eps)
+                if save_for_backward:
+                    weights = [pack_weight_backward(conv.weight, dtype) for conv in (layer.conv1, layer.conv2)]
+                    states.append(LayerState(h, affine1, affine2, hidden, weights))
+                c += layer.conv2.out_channels
+            last = batch.affine(norm)
+            pooled = buffer.new_empty((len(buffer) // pool**2, c))
+            ops.norm_pool(buffer, *last, side, pool, pooled)
+            if save_for_backward:
+                ctx.saved = buffer, states, last, batch, side, pool, x.shape[1]
+            return as_maps(pooled, side // pool)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
+        buffer, states, last, batch, side, pool, inputs = ctx.saved
         needs_weights = ctx.needs_input_grad[-1]
         with torch.autocast(gradient.device.type, enabled=False):
-            input_gradient, gradients = _backward(gradient, needs_weights, *ctx.saved)
-        nothing = [None] * len(gradients)
-        return input_gradient, None, None, None, None, None, *(gradients if needs_weights else nothing)
-
-
-def _forward(
-    x: Tensor,
-    layers: Sequence[BottleneckLayer],
-    norm: nn.BatchNorm2d,
-    pool: int,
-    dtype: torch.dtype,
-    save_for_backward: bool,
-) -> tuple[Tensor, Any]:
-    """Return the pooled maps and, if `save_for_backward`, the remaining arguments of `_backward`."""
-    ops = operations(x.device, dtype)
-    c, side = x.shape[1], x.shape[2]
-    buffer = block_features(x, norm.num_features, dtype)
-    batch = BatchStatistics(norm, len(buffer))
-    batch.add_channels(ops.moments(buffer[:, :c]), 0, norm.eps)
-    states: list[LayerState] = []
-    h = buffer.new_empty(0)
-    for layer in layers:
-        growth = layer.conv2.out_channels
-        if save_for_backward or not len(h):
-            h = buffer.new_empty((len(buffer), layer.conv1.out_channels))
-        affine1, weight1 = batch.affine(layer.bn1), ops.pack_weight(layer.conv1.weight, dtype)
-        hidden = BatchStatistics(layer.bn2, len(buffer))
-        hidden.add_channels(ops.norm_conv(buffer[:, :c], *affine1, weight1, 1, side, h), 0, layer.bn2.eps)
-        affine2, weight2 = hidden.affine(layer.bn2), ops.pack_weight(layer.conv2.weight, dtype)
-        batch.add_channels(ops.norm_conv(h, *affine2, weight2, 3, side, buffer[:, c : c + growth]), c, layer.bn1.eps)
-        if save_for_backward:
-            weights = [pack_weight_backward(conv.weight, dtype) for conv in (layer.conv1, layer.conv2)]
-            states.append(LayerState(h, affine1, affine2, hidden, weights))
-        c += growth
-    last = batch.affine(norm)
-    pooled = buffer.new_empty((len(buffer) // pool**2, c))
-    ops.norm_pool(buffer, *last, side, pool, pooled)
-    saved = (buffer, states, last, batch, side, pool, x.shape[1]) if save_for_backward else None
-    return as_maps(pooled, side // pool), saved
-
-
-def _backward(
-    gradient: Tensor, needs_weights: bool, buffer: Tensor, states: list[LayerState], last: Affine,
-    batch: BatchStatistics, side: int, pool: int, inputs: int,
-) -> tuple[Tensor, list[Tensor | None]]:  # fmt: skip
-    """Return the gradients of the inputs and of the parameters in the order of `fused_dense_block`."""
-    ops = operations(buffer.device, buffer.dtype)
-    c = buffer.shape[1]
-    buffer_gradient = empty_features(len(buffer), c, buffer)
-    batch.reset_gradients()
-    sums = ops.norm_pool_backward(as_rows(gradient.to(buffer.dtype)), buffer, *last, side, pool, buffer_gradient)
-    gradients: list[Tensor | None] = list(batch.accumulate_gradient(last.scale, sums))
-    growth = (c - inputs) // len(states)
-    for h, affine1, affine2, hidden, (weight1, weight2) in reversed(states):
-        c -= growth
-        new, dh = slice(c, c + growth), torch.empty_like(h)
-        hidden.reset_gradients()
-        sums, dweight2 = ops.norm_conv_backward(
-            buffer_gradient[:, new], buffer[:, new], batch.gradient_terms(new),
-            h, *affine2, weight2, 3, side, dh, False, needs_weights,
-        )  # fmt: skip
-        dnorm2 = hidden.accumulate_gradient(affine2.scale, sums)
-        sums, dweight1 = ops.norm_conv_backward(
-            dh, h, hidden.gradient_terms(slice(None)),
-            buffer[:, :c], *affine1, weight1, 1, side, buffer_gradient[:, :c], True, needs_weights,
-        )  # fmt: skip
-        gradients = [*batch.accumulate_gradient(affine1.scale, sums), dweight1, *dnorm2, dweight2, *gradients]
-    gradient, features = buffer_gradient[:, :inputs], buffer[:, :inputs]
-    total = gradient.new_empty(gradient.shape)
-    ops.add_batchnorm_terms(gradient, features, batch.gradient_terms(slice(inputs)), total)
-    return as_maps(total, side), gradients
+            ops = operations(buffer.device, buffer.dtype)
+            c = buffer.shape[1]
+            buffer_gradient = empty_features(len(buffer), c, buffer)
+            batch.reset_gradients()
+            rows = as_rows(gradient.to(buffer.dtype))
+            sums = ops.norm_pool_backward(rows, buffer, *last, side, pool, buffer_gradient)
+            gradients: list[Tensor | None] = list(batch.accumulate_gradient(last.scale, sums))
+            growth = (c - inputs) // len(states)
+            for h, affine1, affine2, hidden, (weight1, weight2) in reversed(states):
+                c -= growth
+                new, dh = slice(c, c + growth), torch.empty_like(h)
+                hidden.reset_gradients()
+                sums, dweight2 = ops.norm_conv_backward(
+                    buffer_gradient[:, new], buffer[:, new], batch.gradient_terms(new),
+                    h, *affine2, weight2, 3, side, dh, False, needs_weights,
+                )  # fmt: skip
+                dnorm2 = hidden.accumulate_gradient(affine2.scale, sums)
+                sums, dweight1 = ops.norm_conv_backward(
+                    dh, h, hidden.gradient_terms(slice(None)),
+                    buffer[:, :c], *affine1, weight1, 1, side, buffer_gradient[:, :c], True, needs_weights,
+                )  # fmt: skip
+                gradients = [*batch.accumulate_gradient(affine1.scale, sums), dweight1, *dnorm2, dweight2, *gradients]
+            gradient, features = buffer_gradient[:, :inputs], buffer[:, :inputs]
+            total = gradient.new_empty(gradient.shape)
+            ops.add_batchnorm_terms(gradient, features, batch.gradient_terms(slice(inputs)), total)
+            returned = gradients if needs_weights else [None] * len(gradients)
+            return as_maps(total, side), None, None, None, None, None, *returned

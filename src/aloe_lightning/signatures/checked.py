@@ -19,13 +19,10 @@ CONTAINERS = (list, tuple, dict, Sequence, Mapping)
 
 
 def checked(cls: type[C]) -> type[C]:
-    """Check the arguments of a class's constructor whenever it is called.
+    """Check the arguments of a class's constructor whenever it is called; UserError names each that does not fit.
 
     Each argument of a plain type (numbers, text, lists of them) is converted to the type of its annotation, within the
     annotated range; other objects pass through.
-
-    Raises:
-        UserError: (a ValueError) when the class is called, naming each argument that does not fit.
     """
     construct = cls.__init__
     signature = inspect.signature(construct)

@@ -23,13 +23,7 @@ DOCSTRING_ENTRY = re.compile(r"    (\w+): (.*)")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a constructor.
-
-    Attributes:
-        annotation: its type with range; any annotation if the parameter takes an object.
-        default: its default value, or `REQUIRED`.
-        comment: its description in the docstring.
-    """
+    """A parameter of a constructor: its type with range, its default or `REQUIRED`, its entry in the docstring."""
 
     annotation: Any
     default: Any
@@ -49,7 +43,7 @@ class Description:
     Attributes:
         target: its path.
         parameters: parameters of its constructor by name.
-        constants: plain class attributes by name.
+        constants: class attributes that are numbers or text, by name.
         accepts_any: True if its constructor takes any keyword.
     """
 
@@ -66,10 +60,7 @@ class Description:
 
 @cache
 def describe(target: str) -> Description:
-    """Describe a class.
-
-    Args:
-        target: path of the class, such as `aloe_lightning.detectors.ODIN`.
+    """Describe the class at a path, such as `aloe_lightning.detectors.ODIN`.
 
     Raises:
         LookupError: if there is no such class; the message names the class and, for a failed import, the reason.
@@ -77,22 +68,21 @@ def describe(target: str) -> Description:
     thing = _find(target)
     signature = inspect.signature(thing)
     try:
-        hints = typing.get_type_hints(thing.__init__ if isinstance(thing, type) else thing, include_extras=True)
+        construct = getattr(thing, "__init__") if isinstance(thing, type) else thing  # noqa: B009
+        hints = typing.get_type_hints(construct, include_extras=True)
     except Exception:  # the annotations use names that are imported only for type checkers
         hints = {}
     comments = parameter_comments(cls.__doc__ or "" for cls in reversed(getattr(thing, "__mro__", (thing,))))
     fields = getattr(thing, "__dataclass_fields__", {})
-    parameters, accepts_any = {}, False
+    parameters = {}
     for name, parameter in signature.parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            accepts_any |= parameter.kind is parameter.VAR_KEYWORD
-            continue
-        default = REQUIRED if parameter.default is parameter.empty else parameter.default
-        if repr(default) == "<factory>":
-            default = fields[name].default_factory()
-        parameters[name] = Parameter(hints.get(name, Any), default, comments.get(name, ""))
-    plain = (bool, int, float, str)
-    constants = {key: value for key, value in inspect.getmembers(thing) if isinstance(value, plain)}
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            default = REQUIRED if parameter.default is parameter.empty else parameter.default
+            if repr(default) == "<factory>":
+                default = fields[name].default_factory()
+            parameters[name] = Parameter(hints.get(name, Any), default, comments.get(name, ""))
+    constants = {key: value for key, value in inspect.getmembers(thing) if isinstance(value, int | float | str)}
+    accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     return Description(target, parameters, constants, accepts_any)
 
 
