@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from aloe_lightning.config.contradictions import contradictions
 from aloe_lightning.config.layout import COLLECTIONS, FROM_PATHS, LABEL_REQUIRED, RENAMED, ROOT, SECTIONS, Place, places
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import is_plain, model_of, reason
@@ -36,7 +35,7 @@ def validated(cfg: DictConfig) -> dict[str, Any]:
     if isinstance(content.get("ood"), dict):
         content["ood"] = {name: image_node(node) for name, node in content["ood"].items()}
     problems = [problem for place in list(places(content)) for problem in _check_and_convert(place)]
-    problems = list(_without_inherited(content.get("epsilon"), problems)) or list(contradictions(content))
+    problems = list(_without_inherited(content.get("epsilon"), problems)) or list(_contradictions(content))
     if problems:
         raise UserError("config: " + "; ".join(problems))
     return content
@@ -69,12 +68,8 @@ def _check_and_convert(place: Place) -> Iterator[str]:
 
 
 def _convert(place: Place, description: Description, given: Mapping[str, Any]) -> Iterator[str]:
-    parameters = description.parameters
-    annotations = {
-        name: parameters[name].annotation
-        for name in given
-        if name in parameters and parameters[name].annotation is not Any and is_plain(parameters[name].annotation)
-    }
+    parameters = {name: description.parameters[name] for name in given if name in description.parameters}
+    annotations = {name: p.annotation for name, p in parameters.items() if is_plain(p.annotation)}
     model = model_of(description.identity, annotations)
     try:
         checked = model.model_validate({name: given[name] for name in annotations})
@@ -85,11 +80,8 @@ def _convert(place: Place, description: Description, given: Mapping[str, Any]) -
             hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
             yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
         return
-    place.keys.update({name: _plain(getattr(checked, name)) for name in annotations})
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    values = {name: getattr(checked, name) for name in annotations}
+    place.keys.update({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
 
 
 def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
@@ -112,6 +104,34 @@ def _without_inherited(epsilon: Any, problems: list[str]) -> Iterator[str]:
         key = problem.split(": ")[0]
         if not (is_invalid and key != "epsilon" and key.endswith("epsilon") and f"(got {epsilon!r})" in problem):
             yield problem
+
+
+def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what each key alone allows and the whole config does not."""
+    trainer = content["trainer"]
+    if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
+        yield "training has no end: set trainer.max_epochs or trainer.max_steps"
+    for part in ("train", "eval"):
+        attack = content["attack"][part]
+        whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()
+        if attack.get("rounding", "none") != "none" and not whole:
+            yield f"attack.{part}.rounding={attack['rounding']} requires epsilon and step_size in whole 1/255 steps"
+    sets = {"data": content["data"], "outliers": content["outliers"]}
+    sets |= {f"ood.{name}": node for name, node in content["ood"].items()}
+    demo = {place: _is_demo(node) for place, node in sets.items()}
+    if demo["data"] and False in demo.values():
+        other = next(k for k, v in demo.items() if v is False)
+        yield f"data=demo is combined with {other}: use +experiment=cifar10"
+    if demo["data"] is False and any(demo.values()):
+        name, other = content["data"]["name"], next(k for k, v in demo.items() if v)
+        remedy = f"use +experiment={name}, or choose outliers= and ood= too"
+        yield f"data={name} is combined with the demo's {other}: {remedy}"
+
+
+def _is_demo(node: Mapping[str, Any]) -> bool | None:
+    """Return whether a set is of the embedded demo; None for a class from outside, which goes with any data."""
+    target = str(node.get("_target_", ""))
+    return target.startswith("aloe_lightning.data.Demo") if target.startswith("aloe_lightning.") else None
 
 
 def nearest(name: str, known: list[str]) -> str:

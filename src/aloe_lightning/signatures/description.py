@@ -74,6 +74,7 @@ def describe(target: str) -> Description:
         hints = {}
     comments = parameter_comments(cls.__doc__ or "" for cls in reversed(getattr(thing, "__mro__", (thing,))))
     fields = getattr(thing, "__dataclass_fields__", {})
+    comments |= {name: field.metadata["comment"] for name, field in fields.items() if "comment" in field.metadata}
     parameters = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
