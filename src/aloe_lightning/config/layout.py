@@ -49,11 +49,6 @@ class Place:
     target: str | None  # path of the class that declares the keys; None if the group names none
 
     @property
-    def supplied(self) -> tuple[str, ...]:
-        """Parameters of the class that the builder supplies."""
-        return SUPPLIED.get(self.path, ())
-
-    @property
     def labelled(self) -> bool:
         """True if the group has a label for records."""
         return self.path in LABELLED

@@ -8,7 +8,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from aloe_lightning.config.layout import COLLECTIONS, FROM_PATHS, LABEL_REQUIRED, RENAMED, ROOT, SECTIONS, Place, places
+from aloe_lightning.config.layout import (
+    COLLECTIONS,
+    FROM_PATHS,
+    LABEL_REQUIRED,
+    RENAMED,
+    ROOT,
+    SECTIONS,
+    SUPPLIED,
+    Place,
+    places,
+)
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
@@ -53,7 +63,7 @@ def _check_and_convert(place: Place) -> Iterator[str]:
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
-    expected = {name: p for name, p in description.parameters.items() if name not in place.supplied}
+    expected = {name: p for name, p in description.parameters.items() if name not in SUPPLIED.get(place.path, ())}
     for name in [] if description.accepts_any else given.keys() - expected.keys():
         yield _unknown(place, name, expected)
     for name, parameter in expected.items():
@@ -88,7 +98,7 @@ def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
     key = _join(place.path, name)
     if key in RENAMED:
         return f"{key} is now called {RENAMED[key]}"
-    if name in place.supplied:
+    if name in SUPPLIED.get(place.path, ()):
         return f"{key} is not set here: it follows from the other parts of the config"
     return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
 

@@ -1,4 +1,4 @@
-"""Fused dense block with BatchNorm, ReLU and pooling on one feature buffer.
+"""Dense blocks with BatchNorm, ReLU and pooling as one operation on one feature buffer, in training and frozen.
 
 A DenseNet run layer by layer is memory-bound: every layer copies all previous channels (concatenation) and normalises
 them again, and autograd keeps each copy. This version is equivalent up to rounding:
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from aloe_lightning.kernels.batchnorm import Affine, BatchStatistics
+from aloe_lightning.kernels.batchnorm import Affine, BatchStatistics, eval_affine
 from aloe_lightning.kernels.compiler import operations, pack_weight_backward
 from aloe_lightning.kernels.features import as_maps, as_rows, block_features, empty_features, feature_dtype
 
@@ -134,3 +134,49 @@ class _FusedDenseBlock(torch.autograd.Function):
             ops.add_batchnorm_terms(gradient, features, batch.gradient_terms(slice(inputs)), total)
             returned = gradients if needs_weights else [None] * len(gradients)
             return as_maps(total, side), None, None, None, None, None, *returned
+
+
+def frozen_dense_block(x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int) -> Tensor:
+    """Run a dense block, the BatchNorm after it, ReLU and average pooling, all in eval mode.
+
+    Arguments and result are those of `fused_dense_block`, where `has_kernels(norm)`. No gradient reaches a parameter:
+    that of the inputs is all that an attack needs. In eval mode images are independent of each other: each goes through
+    all layers while it is in a core's cache, forward for the outputs, backward for the gradient of the inputs.
+    """
+    pooled: Tensor = _FrozenDenseBlock.apply(x, layers, norm, pool, torch.is_grad_enabled() and x.requires_grad)
+    return pooled
+
+
+class _FrozenDenseBlock(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.BatchNorm2d, pool: int, keep: bool
+    ) -> Tensor:
+        dtype = feature_dtype(norm)
+        with torch.autocast(x.device.type, enabled=False):
+            c, side = x.shape[1], x.shape[2]
+            buffer = block_features(x, norm.num_features, dtype)
+            norms = [*(bn for layer in layers for bn in (layer.bn1, layer.bn2)), norm]
+            affines = [tensor for bn in norms for tensor in eval_affine(bn, torch.promote_types(dtype, torch.float32))]
+            weights = [conv.weight for layer in layers for conv in (layer.conv1, layer.conv2)]
+            ops = operations(x.device, dtype)
+            size = (len(layers), len(buffer)) if keep else (1, 0)
+            hidden = buffer.new_empty((*size, layers[0].conv1.out_channels))
+            pooled = buffer.new_empty((len(buffer) // pool**2, norm.num_features))
+            packed = [ops.pack_weight(weight, dtype) for weight in weights]
+            ops.frozen_block(buffer, c, affines, packed, side, pool, hidden, pooled)
+            if keep:
+                packed = [pack_weight_backward(weight, dtype) for weight in weights]
+                ctx.saved = buffer, c, affines, packed, side, pool, hidden
+            return as_maps(pooled, side // pool)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        buffer, c, affines, weights, side, pool, hidden = ctx.saved
+        with torch.autocast(gradient.device.type, enabled=False):
+            rows, out = as_rows(gradient.to(buffer.dtype)), buffer.new_empty((len(buffer), c))
+            operations(buffer.device, buffer.dtype).frozen_block_backward(
+                buffer, rows, affines, weights, side, pool, hidden, out
+            )
+        return as_maps(out, side), None, None, None, None

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.kernels import frozen_dense_block, fused_dense_block, has_kernels
-from aloe_lightning.nets.classifier import Classifier
-from aloe_lightning.nets.normalize import Normalize
+from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NO_EFFECT, Channels, PositiveFraction, PositiveInt
 
