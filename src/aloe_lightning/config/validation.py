@@ -8,17 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from aloe_lightning.config.layout import (
-    COLLECTIONS,
-    FROM_PATHS,
-    LABEL_REQUIRED,
-    RENAMED,
-    ROOT,
-    SECTIONS,
-    SUPPLIED,
-    Place,
-    places,
-)
+from aloe_lightning.config import layout
+from aloe_lightning.config.layout import ROOT, Place, places
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
@@ -63,15 +54,17 @@ def _check_and_convert(place: Place) -> Iterator[str]:
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
-    expected = {name: p for name, p in description.parameters.items() if name not in SUPPLIED.get(place.path, ())}
+    expected = {
+        name: p for name, p in description.parameters.items() if name not in layout.SUPPLIED.get(place.path, ())
+    }
     for name in [] if description.accepts_any else given.keys() - expected.keys():
         yield _unknown(place, name, expected)
     for name, parameter in expected.items():
-        if name not in given and parameter.default is REQUIRED and name not in FROM_PATHS:
+        if name not in given and parameter.default is REQUIRED and name not in layout.FROM_PATHS:
             yield NO_OOD if (place.path, name) == ("", "ood") else f"{_join(place.path, name)} is missing"
-    if place.path in LABEL_REQUIRED and not place.keys.get("name"):
+    if place.path in layout.LABEL_REQUIRED and not place.keys.get("name"):
         yield f"{place.path}.name is missing: records state it"
-    for key in COLLECTIONS if not place.path else ():
+    for key in layout.COLLECTIONS if not place.path else ():
         if place.keys.get(key) == {}:
             yield NO_OOD if key == "ood" else f"{key}: at least one is required"
     yield from _convert(place, description, given)
@@ -96,9 +89,9 @@ def _convert(place: Place, description: Description, given: Mapping[str, Any]) -
 
 def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
     key = _join(place.path, name)
-    if key in RENAMED:
-        return f"{key} is now called {RENAMED[key]}"
-    if name in SUPPLIED.get(place.path, ()):
+    if key in layout.RENAMED:
+        return f"{key} is now called {layout.RENAMED[key]}"
+    if name in layout.SUPPLIED.get(place.path, ()):
         return f"{key} is not set here: it follows from the other parts of the config"
     return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
 
@@ -153,8 +146,8 @@ def nearest(name: str, known: list[str]) -> str:
 def known_keys() -> list[str]:
     """Return every key that some part of the config can have."""
     rooms = ("data", "nets", "objectives", "attacks", "detectors")
-    here = f"{ROOT.rpartition('.')[0]}."
-    targets = [ROOT, *SECTIONS.values(), f"{here}WandbLogger", *(t for room in rooms for t in targets_like(f"{room}."))]
+    targets = [ROOT, *layout.SECTIONS.values(), f"{layout.ROOT_MODULE}.WandbLogger"]
+    targets += [target for room in rooms for target in targets_like(f"{room}.")]
     names = {"experiment", "sweep", "scale"}
     for target in targets:
         try:

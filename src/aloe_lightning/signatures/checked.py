@@ -77,11 +77,9 @@ def model_of(name: str, annotations: Mapping[str, Any]) -> "type[BaseModel]":
 
 def is_plain(annotation: Any) -> bool:
     """Return whether an annotation is made of numbers, text and containers of them only."""
-    origin = get_origin(annotation)
+    origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return is_plain(get_args(annotation)[0])
-    if origin is Literal or annotation is Any:
-        return True
+        return is_plain(parts[0])
     if origin in (Union, UnionType, *CONTAINERS):
-        return all(is_plain(part) for part in get_args(annotation) if part is not ...)
-    return annotation in PLAIN
+        return all(is_plain(part) for part in parts if part is not ...)
+    return origin is Literal or annotation is Any or annotation in PLAIN

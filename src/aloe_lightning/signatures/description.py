@@ -18,7 +18,8 @@ from aloe_lightning.signatures.types import Effect
 
 REQUIRED = object()
 """Sentinel for a parameter without a default."""
-DOCSTRING_ENTRY = re.compile(r"    (\w+): (.*)")
+DOCSTRING_SECTION = re.compile(r"^(?:Attributes|Args):\n((?: .*\n|\n)*)", re.MULTILINE)
+DOCSTRING_ENTRY = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,6 @@ def parameter_comments(docstrings: Iterable[str]) -> dict[str, str]:
     """Return the text of each entry under `Attributes:` and `Args:`, one line each; later docstrings win."""
     comments: dict[str, str] = {}
     for text in docstrings:
-        inside, name = False, ""
-        for line in inspect.cleandoc(text).splitlines():
-            if not line.startswith(" ") and line:
-                inside, name = line in ("Attributes:", "Args:"), ""
-            elif inside and (entry := DOCSTRING_ENTRY.fullmatch(line)):
-                name = entry[1]
-                comments[name] = entry[2]
-            elif inside and name and line.strip():
-                comments[name] += f" {line.strip()}"
+        for section in DOCSTRING_SECTION.findall(f"{inspect.cleandoc(text)}\n"):
+            comments |= {name: " ".join(entry.split()) for name, entry in DOCSTRING_ENTRY.findall(section)}
     return comments
