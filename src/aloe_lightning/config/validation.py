@@ -6,12 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
 
 from aloe_lightning.config import layout
 from aloe_lightning.config.layout import ROOT, Place, places
 from aloe_lightning.errors import UserError
-from aloe_lightning.signatures.checked import is_plain, model_of, reason
+from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
 
@@ -73,18 +72,13 @@ def _check_and_convert(place: Place) -> Iterator[str]:
 def _convert(place: Place, description: Description, given: Mapping[str, Any]) -> Iterator[str]:
     parameters = {name: description.parameters[name] for name in given if name in description.parameters}
     annotations = {name: p.annotation for name, p in parameters.items() if is_plain(p.annotation)}
-    model = model_of(description.identity, annotations)
-    try:
-        checked = model.model_validate({name: given[name] for name in annotations})
-    except ValidationError as error:
-        first_error = {str(e["loc"][0]): e for e in reversed(error.errors())}
-        for name in (name for name in annotations if name in first_error):
-            is_fraction = name.endswith("epsilon") and isinstance(given[name], str)
-            hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
-            yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
-        return
-    values = {name: getattr(checked, name) for name in annotations}
+    values, errors = converted(model_of(description.identity, annotations), given)
     place.keys.update({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
+    first_error = {str(error["loc"][0]): error for error in reversed(errors)}
+    for name in (name for name in annotations if name in first_error):
+        is_fraction = name.endswith("epsilon") and isinstance(given[name], str)
+        hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
+        yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
 
 
 def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:

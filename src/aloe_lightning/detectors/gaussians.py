@@ -30,15 +30,12 @@ class Gaussians:
     precision: Tensor
     ridge: float = 0.0
 
-    def distances(self, features: Tensor) -> Tensor:
-        """Return squared Mahalanobis distances of features (N, C) to the classes: float64 (N, K), differentiable."""
-        with torch.autocast(features.device.type, enabled=False):
-            difference = features.to(self.means.dtype).unsqueeze(1) - self.means
-            return ((difference @ self.precision) * difference).sum(2).double()
-
     def score(self, features: Tensor) -> Tensor:
         """Return M(x) = max_c -1/2 (f - mu_c)' P (f - mu_c): (N, C) -> float64 (N,), higher = nearer to a class."""
-        return -0.5 * self.distances(features).amin(1)
+        with torch.autocast(features.device.type, enabled=False):
+            difference = features.to(self.means.dtype).unsqueeze(1) - self.means
+            squared_distances = ((difference @ self.precision) * difference).sum(2).double()
+        return -0.5 * squared_distances.amin(1)
 
     def to(self, device: torch.device) -> "Gaussians":
         """Return the Gaussians on another device."""

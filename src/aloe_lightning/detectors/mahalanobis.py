@@ -104,14 +104,27 @@ class Mahalanobis(CacheableDetector):
         count = min(len(inliers), len(outliers))
         eta, weights, bias = self._regress(layers, torch.cat([inliers[:count], outliers[:count]]), data.batch_size)
         ridges = {f"ridge_{k}": gaussian.ridge for k, gaussian in enumerate(gaussians) if gaussian.ridge}
-        return bind(layers, weights, bias, eta, {"eta": eta, **ridges})
+        numbers = {"bias": bias, "eta": eta}
+        tensors = {"weights": weights, **{name: torch.tensor(v, dtype=torch.float64) for name, v in numbers.items()}}
+        for k, gaussian in enumerate(gaussians):
+            tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
+        return self.from_state(net, {"eta": eta, **ridges}, tensors)
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
-        """Rebuild the fitted detector from its saved state."""
-        moved = {name: tensor.to(device_of(net)) for name, tensor in tensors.items()}
-        count = sum(name.startswith("mean_") for name in moved)
-        layers = LayerScores(net, [Gaussians(moved[f"mean_{k}"], moved[f"precision_{k}"]) for k in range(count)])
-        return bind(layers, moved["weights"], float(moved["bias"]), float(moved["eta"]), settings)
+        """Bind the detector with its Gaussians, and weights (L,) and bias of the log-odds of P(in-distribution)."""
+        tensors = {name: tensor.to(device_of(net)) for name, tensor in tensors.items()}
+        count = sum(name.startswith("mean_") for name in tensors)
+        layers = LayerScores(net, [Gaussians(tensors[f"mean_{k}"], tensors[f"precision_{k}"]) for k in range(count)])
+        weights, bias, eta = tensors["weights"], float(tensors["bias"]), float(tensors["eta"])
+
+        def score(batch: ForwardPass) -> Tensor:
+            directions = layers.directions(batch.images) if eta else torch.empty(0)
+            return layers.stepped(batch.images, directions, eta) @ weights + bias
+
+        def loss(membership: Membership) -> LossFn:
+            return algorithm_2(layers, weights, bias, membership)
+
+        return Fitted(net=net, score=score, loss=loss, settings=settings, tensors=tensors)
 
     def _regress(self, layers: LayerScores, images: Tensor, batch_size: int) -> tuple[float, Tensor, float]:
         """Return the step with the least FPR, and weights (L,) and bias of the regression at this step.
@@ -162,24 +175,3 @@ def algorithm_2(layers: LayerScores, weights: Tensor, bias: float, membership: M
     """
     sign = -1 if membership == "id" else 1
     return lambda images: F.softplus(sign * (layers.clean(images) @ weights + bias))
-
-
-def bind(layers: LayerScores, weights: Tensor, bias: float, eta: float, settings: Mapping[str, float | str]) -> Fitted:
-    """Return the fitted detector for weights (L,) and bias of the log-odds of P(in-distribution)."""
-    weights = weights.to(layers.gaussians[0].means.device)
-
-    def score(batch: ForwardPass) -> Tensor:
-        directions = layers.directions(batch.images) if eta else torch.empty(0)
-        return layers.stepped(batch.images, directions, eta) @ weights + bias
-
-    numbers = {"bias": bias, "eta": eta}
-    tensors = {"weights": weights, **{name: torch.tensor(v, dtype=torch.float64) for name, v in numbers.items()}}
-    for k, gaussian in enumerate(layers.gaussians):
-        tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
-    return Fitted(
-        net=layers.net,
-        score=score,
-        loss=lambda membership: algorithm_2(layers, weights, bias, membership),
-        settings=settings,
-        tensors=tensors,
-    )

@@ -52,19 +52,18 @@ class ODIN(CacheableDetector):
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Return the calibrated confidence after the step; choose what is not given."""
-        if self.temperature is not None and self.eta is not None:
-            return self._bind(net, self.temperature, self.eta)
-        if data is None:
-            raise ValueError("ODIN without temperature or eta requires training images to choose them")
-        with frozen_eval(net):
-            return self._bind(net, *self._choose(net, data))
+        temperature, eta = self.temperature, self.eta
+        if temperature is None or eta is None:
+            if data is None:
+                raise ValueError("ODIN without temperature or eta requires training images to choose them")
+            with frozen_eval(net):
+                temperature, eta = self._choose(net, data)
+        return self.from_state(net, {"temperature": temperature, "eta": eta}, {})
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
-        """Rebuild the fitted detector from the temperature and step that were chosen."""
-        return self._bind(net, float(settings["temperature"]), float(settings["eta"]))
+        """Bind the detector with the temperature and step of the settings; there are no tensors."""
+        temperature, eta = float(settings["temperature"]), float(settings["eta"])
 
-    @staticmethod
-    def _bind(net: nn.Module, temperature: float, eta: float) -> Fitted:
         def score(batch: ForwardPass) -> Tensor:
             if not eta:
                 return max_softmax(batch.logits, temperature)

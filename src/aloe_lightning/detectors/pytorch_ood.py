@@ -61,13 +61,13 @@ class PytorchOOD(Detector):
 
         def loss(membership: Membership) -> LossFn:
             sign = -1 if membership == "id" else 1
-            return lambda images: sign * self._differentiable(score(ForwardPass(net, images)))
+            return lambda images: sign * self._require_gradient(score(ForwardPass(net, images)))
 
         if self.attack == "softmax":
             return Fitted.attacked_through_softmax(net, score)
         return Fitted(net=net, score=score, loss=loss)
 
-    def _differentiable(self, score: Tensor) -> Tensor:
+    def _require_gradient(self, score: Tensor) -> Tensor:
         if not score.requires_grad:
             problem = "has no gradient for an attack on its score: set its attack=softmax"
             raise UserError(f"pytorch-ood's {self.detector} {problem}")

@@ -75,20 +75,20 @@ class Objective(LightningModule):
 
         With `joint_forward` all parts share the forward and backward pass of each step.
         """
+
+        def maximise(images: Tensor, loss: LogitsLoss) -> Tensor:
+            return self.attack(images, lambda x: loss(self.net(x)), generator=generator)
+
         with frozen_eval(self.net, self.inner_batchnorm):
             if not self.joint_forward:
-                return [self._maximise(images, loss, generator) for images, loss in parts]
+                return [maximise(images, loss) for images, loss in parts]
             sizes = [len(images) for images, _ in parts]
 
             def joint_loss(logits: Tensor) -> Tensor:
                 split = zip(parts, torch.split(logits, sizes), strict=True)
                 return torch.cat([loss(part_logits) for (_, loss), part_logits in split])
 
-            joint = self._maximise(torch.cat([images for images, _ in parts]), joint_loss, generator)
-            return list(torch.split(joint, sizes))
-
-    def _maximise(self, images: Tensor, loss: LogitsLoss, generator: torch.Generator) -> Tensor:
-        return self.attack(images, lambda x: loss(self.net(x)), generator=generator)
+            return list(torch.split(maximise(torch.cat([images for images, _ in parts]), joint_loss), sizes))
 
     def logits(self, *parts: Tensor) -> list[Tensor]:
         """Return the logits of each part, from one joint forward pass or from one pass each."""

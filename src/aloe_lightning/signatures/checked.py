@@ -34,25 +34,27 @@ def checked(cls: type[C]) -> type[C]:
         except TypeError:
             construct(self, *args, **kwargs)  # raises, in Python's own words
             raise
-        bound.arguments |= _converted(type(self), bound.arguments)
+        values, errors = converted(_plain_model(type(self)), bound.arguments)
+        if errors:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in errors)
+            raise UserError(f"{type(self).__name__}: {problems}")
+        bound.arguments |= values
         construct(*bound.args, **bound.kwargs)
 
     cls.__init__ = __init__  # type: ignore[method-assign]
     return cls
 
 
-def _converted(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain ones of a constructor's arguments, converted to their annotated types."""
+def converted(model: "type[BaseModel]", arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Return those of the arguments that a model declares, converted to their types; or pydantic's errors."""
     from pydantic import ValidationError
 
-    model = _plain_model(cls)
     given = {name: value for name, value in arguments.items() if name in model.model_fields}
     try:
-        checked_values = model.model_validate(given)
+        values = model.model_validate(given)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in error.errors())
-        raise UserError(f"{cls.__name__}: {problems}") from error
-    return {name: getattr(checked_values, name) for name in given}
+        return {}, error.errors()
+    return {name: getattr(values, name) for name in given}, []
 
 
 def reason(error: Any) -> str:

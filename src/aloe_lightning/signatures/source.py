@@ -1,7 +1,6 @@
 """Outlines of this package's modules, read from their source text: no library that they import is imported."""
 
 import ast
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,9 @@ def outline(module: str) -> dict[str, Any]:
     path = ROOT.joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     names = _outlines[module] = {"__name__": module}
-    for node in _statements(ast.parse(file.read_text())) if file.is_file() else ():
+    tree = ast.parse(file.read_text() if file.is_file() else "")
+    # The statements at the top level, and those under `if TYPE_CHECKING:`.
+    for node in (part for parent in tree.body for part in (parent.body if isinstance(parent, ast.If) else [parent])):
         if isinstance(node, ast.ImportFrom):
             names |= {alias.asname or alias.name: _imported(node.module or "", alias.name) for alias in node.names}
         elif isinstance(node, ast.Import):
@@ -61,12 +62,6 @@ def outline(module: str) -> dict[str, Any]:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 names |= {target.id: OPAQUE for target in targets if isinstance(target, ast.Name)}
     return names
-
-
-def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-    """Yield top-level statements, and those under `if TYPE_CHECKING:`."""
-    for node in tree.body:
-        yield from node.body if isinstance(node, ast.If) else [node]
 
 
 def _imported(module: str, name: str) -> Any:
