@@ -10,20 +10,15 @@ from hydra.utils import get_class
 
 from aloe_lightning.signatures.checked import is_plain
 from aloe_lightning.signatures.description import REQUIRED, describe, parameter_comments, targets_like
-from aloe_lightning.signatures.source import OPAQUE, outline
+from aloe_lightning.signatures.source import OPAQUE, is_own_class, outline
 
 
 def constructible():
     """Every class that a config can name: those of the rooms, and the sections of plain keys."""
     targets = [t for room in ("data", "nets", "objectives", "attacks", "detectors") for t in targets_like(f"{room}.")]
     targets += ["aloe_lightning.evaluation.evaluate.EvaluationSettings", "aloe_lightning.config.root.Trainer"]
-    return [target for target in targets if is_class(target) and is_built(get_class(target))]
-
-
-def is_class(target):
-    """Types of functions and of values are exported, too."""
-    module, _, name = target.rpartition(".")
-    return isinstance(outline(module)[name], type)
+    outlined = [target for target in targets if is_own_class(outline(target.rpartition(".")[0])[target.split(".")[-1]])]
+    return [target for target in outlined if is_built(get_class(target))]
 
 
 def is_built(cls):

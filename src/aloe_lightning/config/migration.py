@@ -94,13 +94,9 @@ def _ood_set(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _attack(old: Mapping[str, Any]) -> dict[str, Any]:
-    train, evaluation = old["train"], old["eval"]
-    return {
-        "name": evaluation.get("name", "paper"),
-        "inner_batchnorm": train.get("batchnorm", "eval"),
-        "train": {**_without(train, "batchnorm"), "_target_": "aloe_lightning.attacks.PGD"},
-        "eval": {**_without(evaluation, "name"), "_target_": "aloe_lightning.attacks.PGD"},
-    }
+    train, evaluation = ({**old[side], "_target_": "aloe_lightning.attacks.PGD"} for side in ("train", "eval"))
+    shared = {"name": evaluation.pop("name", "paper"), "inner_batchnorm": train.pop("batchnorm", "eval")}
+    return {**shared, "train": train, "eval": evaluation}
 
 
 def _migrate_model(folder: Path, outputs: Path) -> None:

@@ -18,9 +18,7 @@ NO_OOD = "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/
 
 
 def validated(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config as plain, resolved, checked values.
-
-    Every group of keys is checked against the signature of the class that it builds.
+    """Return the config as plain, resolved values, each group of keys checked against the signature of its class.
 
     Raises:
         UserError: listing every unknown key, missing value, wrong type and value out of range.

@@ -24,11 +24,7 @@ def write_fitted(folder: Path, name: str, fitted: Fitted) -> None:
 
 
 def read_fitted(folder: Path, name: str, detector: CacheableDetector, net: nn.Module) -> Fitted:
-    """Read the fit that `write_fitted` wrote, for the net that it was made on.
-
-    Raises:
-        UserError: if a file is missing or damaged, or belongs to another net.
-    """
+    """Read the fit that `write_fitted` wrote; UserError if a file is missing, damaged, or belongs to another net."""
     file = folder / f"{name}.safetensors"
     try:
         settings = json.loads((folder / f"{name}.json").read_text())
@@ -39,21 +35,13 @@ def read_fitted(folder: Path, name: str, detector: CacheableDetector, net: nn.Mo
 
 @dataclass(frozen=True)
 class CachedDetector(Detector):
-    """A detector whose fit is stored and reused.
-
-    Attributes:
-        detector: the detector.
-        folder: folder of the net's fits.
-        fit_name: file name of the fit, unique within the folder.
-        refit: fit again even if a fit is stored.
-        writes: False in all processes but the first of a distributed evaluation.
-    """
+    """A detector whose fit is stored and reused."""
 
     detector: CacheableDetector
-    folder: Path
-    fit_name: str
-    refit: bool = False
-    writes: bool = True
+    folder: Path  # of all fits on the net
+    fit_name: str  # file name of the fit, unique within the folder
+    refit: bool = False  # fit again even if a fit is stored
+    writes: bool = True  # False in all processes but the first of a distributed evaluation
 
     @property
     def stored(self) -> bool:

@@ -119,11 +119,7 @@ class Detector(ABC):
 
     @abstractmethod
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Bind the detector to a net in eval mode.
-
-        Raises:
-            ValueError: if it requires data and there are none.
-        """
+        """Bind the detector to a net in eval mode; ValueError if it requires data and there are none."""
 
 
 class CacheableDetector(Detector):

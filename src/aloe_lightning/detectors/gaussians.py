@@ -18,17 +18,11 @@ after the first convolution of a DenseNet, their precision is mostly rounding no
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Gaussians of K classes with a shared covariance.
+    """Gaussians of K classes with a shared covariance."""
 
-    Attributes:
-        means: (K, C).
-        precision: inverse of the shared covariance (C, C), of the means' type.
-        ridge: number added to the covariance's diagonal because it was singular; 0 if it was not.
-    """
-
-    means: Tensor
-    precision: Tensor
-    ridge: float = 0.0
+    means: Tensor  # (K, C)
+    precision: Tensor  # inverse of the covariance (C, C), of the means' type
+    ridge: float = 0.0  # added to the covariance's diagonal if it was singular
 
     def score(self, features: Tensor) -> Tensor:
         """Return M(x) = max_c -1/2 (f - mu_c)' P (f - mu_c): (N, C) -> float64 (N,), higher = nearer to a class."""
@@ -62,11 +56,7 @@ class GaussianFit:
         self._products += values.T @ values
 
     def result(self) -> Gaussians:
-        """Return the Gaussians of all batches.
-
-        Raises:
-            ValueError: if a class has no sample.
-        """
+        """Return the Gaussians of all batches; ValueError if a class has no sample."""
         if not self._counts.all():
             raise ValueError(f"no samples of the classes {torch.nonzero(self._counts == 0).ravel().tolist()}")
         means = self._sums / self._counts.unsqueeze(1)

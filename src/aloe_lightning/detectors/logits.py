@@ -1,4 +1,7 @@
-"""Detectors that read the logits alone: nothing is fitted, and Algorithm 1 attacks all of them."""
+"""Detectors that read the logits alone: nothing is fitted, and Algorithm 1 attacks all of them.
+
+It attacks the softmax, which MaxLogit and Energy do not read: for these it is a transfer attack.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -43,10 +46,7 @@ class MSP(LogitsDetector):
 @checked
 @dataclass(frozen=True, kw_only=True)
 class MaxLogit(LogitsDetector):
-    """Maximum logit (Hendrycks et al., arXiv:1911.11132): S(x) = max_i z_i.
-
-    Algorithm 1 attacks the softmax, which this score does not read: a transfer attack.
-    """
+    """Maximum logit (Hendrycks et al., arXiv:1911.11132): S(x) = max_i z_i."""
 
     def score(self, logits: Tensor) -> Tensor:
         """Return the largest logit."""
@@ -57,8 +57,6 @@ class MaxLogit(LogitsDetector):
 @dataclass(frozen=True, kw_only=True)
 class Energy(LogitsDetector):
     """Negative free energy (Liu, Wang, Owens and Li, arXiv:2010.03759): S(x) = T logsumexp(z / T).
-
-    Algorithm 1 attacks the softmax, which this score does not read: a transfer attack.
 
     Attributes:
         temperature: T.

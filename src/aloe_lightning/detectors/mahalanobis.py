@@ -23,15 +23,10 @@ from aloe_lightning.signatures.types import NonNegativeFloat, PositiveInt
 
 @dataclass(frozen=True)
 class LayerScores:
-    """The scores M_l(x) (eq. 8) of the layers of a net.
+    """The scores M_l(x) (eq. 8) of the layers of a net."""
 
-    Attributes:
-        net: net whose method `features` returns pooled features of L layers, each (N, C_l).
-        gaussians: class-conditional Gaussians of each layer.
-    """
-
-    net: nn.Module
-    gaussians: list[Gaussians]
+    net: nn.Module  # its method `features` returns pooled features of L layers, each (N, C_l)
+    gaussians: list[Gaussians]  # of each layer
 
     def clean(self, images: Tensor) -> Tensor:
         """Score images without input preprocessing: float64 (N, L), differentiable; higher = more in-distribution."""
@@ -84,11 +79,7 @@ class Mahalanobis(CacheableDetector):
     requires_outliers = True
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Return the log-odds of being in-distribution; attacked by Algorithm 2.
-
-        Raises:
-            UserError: if a class has no training image.
-        """
+        """Return the log-odds of being in-distribution, attacked by Algorithm 2; UserError if a class has no image."""
         if data is None:
             raise ValueError("Mahalanobis requires training images and outliers")
         batches = data.training_batches(net, "fitting Gaussians")
@@ -127,10 +118,7 @@ class Mahalanobis(CacheableDetector):
         return Fitted(net=net, score=score, loss=loss, settings=settings, tensors=tensors)
 
     def _regress(self, layers: LayerScores, images: Tensor, batch_size: int) -> tuple[float, Tensor, float]:
-        """Return the step with the least FPR, and weights (L,) and bias of the regression at this step.
-
-        The first half of the images are in-distribution, the others OOD.
-        """
+        """Return the step with the least FPR, weights and bias for images, half in-distribution and then half OOD."""
         etas = ETAS if self.eta is None else (self.eta,)
         scores: dict[float, list[Tensor]] = {eta: [] for eta in etas}
         batches = device_batches(images, batch_size, layers.net)

@@ -41,11 +41,7 @@ class PytorchOOD(Detector):
         return self.detector
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Return the negative outlier score of the net's logits in float64.
-
-        Raises:
-            UserError: if the library is not installed, has no such detector, or its score reads more than logits.
-        """
+        """Return the negative outlier score of the net's logits; UserError without such a detector in the library."""
         library_detector = self._library_detector()
         if library_detector.requires_fit:
             if data is None:

@@ -54,14 +54,8 @@ def fused_dense_block(x: Tensor, layers: Sequence[BottleneckLayer], norm: nn.Bat
     Returns:
         Pooled maps (N, C + len(layers) * growth, H / pool, H / pool), in the autocast dtype if autocast is enabled.
     """
-    parameters = [
-        p
-        for layer in layers
-        for p in (
-            layer.bn1.weight, layer.bn1.bias, layer.conv1.weight, layer.bn2.weight, layer.bn2.bias, layer.conv2.weight,
-        )
-    ]  # fmt: skip
-    parameters += [norm.weight, norm.bias]
+    modules = [module for layer in layers for module in (layer.bn1, layer.conv1, layer.bn2, layer.conv2)]
+    parameters = [parameter for module in (*modules, norm) for parameter in module.parameters()]
     save_for_backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [x, *parameters])
     pooled: Tensor = _FusedDenseBlock.apply(x, layers, norm, pool, feature_dtype(norm), save_for_backward, *parameters)
     return pooled

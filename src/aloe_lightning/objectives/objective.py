@@ -106,10 +106,7 @@ class Objective(LightningModule):
         """Log the loss and its parts at the trainer's logging steps, given the logits of inliers and outliers.
 
         These are under the BatchNorm statistics of the batch. If the objective perturbs inliers, the clean ones are
-        logged, too, from an extra forward pass in eval mode.
-
-        Raises:
-            UserError: if the loss is not finite.
+        logged, too, from an extra forward pass in eval mode. UserError if the loss is not finite.
         """
         if (self.global_step + 1) % self.trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]
             return

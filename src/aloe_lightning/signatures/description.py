@@ -13,7 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_origin
 
-from aloe_lightning.signatures.source import PACKAGE, outline
+from aloe_lightning.signatures.source import PACKAGE, is_own_class, outline
 from aloe_lightning.signatures.types import Effect
 
 REQUIRED = object()
@@ -39,19 +39,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Description:
-    """A class that a config names in a `_target_`.
-
-    Attributes:
-        target: its path.
-        parameters: parameters of its constructor by name.
-        constants: class attributes that are numbers or text, by name.
-        accepts_any: True if its constructor takes any keyword.
-    """
+    """A class that a config names in a `_target_`."""
 
     target: str
     parameters: Mapping[str, Parameter]
-    constants: Mapping[str, Any]
-    accepts_any: bool = False
+    constants: Mapping[str, Any]  # class attributes that are numbers or text
+    accepts_any: bool = False  # its constructor takes any keyword
 
     @property
     def identity(self) -> str:
@@ -61,11 +54,7 @@ class Description:
 
 @cache
 def describe(target: str) -> Description:
-    """Describe the class at a path, such as `aloe_lightning.detectors.ODIN`.
-
-    Raises:
-        LookupError: if there is no such class; the message names the class and, for a failed import, the reason.
-    """
+    """Describe the class at a path, such as `aloe_lightning.detectors.ODIN`; LookupError if there is none."""
     thing = _find(target)
     signature = inspect.signature(thing)
     try:
@@ -92,7 +81,7 @@ def _find(target: str) -> Any:
     module, _, name = target.rpartition(".")
     if target.startswith(PACKAGE):
         thing = outline(module).get(name)
-        if not isinstance(thing, type):
+        if not is_own_class(thing):
             raise LookupError(f"nothing called {target!r}")
         return thing
     try:

@@ -64,6 +64,11 @@ def outline(module: str) -> dict[str, Any]:
     return names
 
 
+def is_own_class(thing: Any) -> bool:
+    """Return whether a value of an outline is a class of this package."""
+    return isinstance(thing, type) and thing.__module__.startswith(PACKAGE)
+
+
 def _imported(module: str, name: str) -> Any:
     if module in IMPORTED_MODULES:
         return getattr(import_module(module), name)
@@ -77,8 +82,7 @@ def _execute(node: ast.stmt, names: dict[str, Any]) -> None:
 
 def _without_methods(node: ast.ClassDef, names: dict[str, Any]) -> ast.ClassDef:
     """Reduce a class to its docstring, attributes and constructor's signature, as a subclass of outlines alone."""
-    bases = [base for base in node.bases if isinstance(base, ast.Name) and isinstance(names.get(base.id), type)]
-    node.bases = [base for base in bases if names[base.id].__module__.startswith(PACKAGE)]
+    node.bases = [base for base in node.bases if isinstance(base, ast.Name) and is_own_class(names.get(base.id))]
     node.decorator_list = [decorator for decorator in node.decorator_list if "dataclass" in ast.unparse(decorator)]
     for member in node.body:
         if isinstance(member, ast.FunctionDef):
