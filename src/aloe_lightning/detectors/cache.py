@@ -35,13 +35,21 @@ def read_fitted(folder: Path, name: str, detector: CacheableDetector, net: nn.Mo
 
 @dataclass(frozen=True)
 class CachedDetector(Detector):
-    """A detector whose fit is stored and reused."""
+    """A detector whose fit is stored and reused.
+
+    Attributes:
+        detector: the detector.
+        folder: folder of the net's fits.
+        fit_name: file name of the fit, unique within the folder.
+        refit: fit again even if a fit is stored.
+        writes: False in all processes but the first of a distributed evaluation.
+    """
 
     detector: CacheableDetector
-    folder: Path  # of all fits on the net
-    fit_name: str  # file name of the fit, unique within the folder
-    refit: bool = False  # fit again even if a fit is stored
-    writes: bool = True  # False in all processes but the first of a distributed evaluation
+    folder: Path
+    fit_name: str
+    refit: bool = False
+    writes: bool = True
 
     @property
     def stored(self) -> bool:
