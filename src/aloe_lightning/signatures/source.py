@@ -71,7 +71,7 @@ def is_own_class(thing: Any) -> bool:
 
 def _imported(module: str, name: str) -> Any:
     if module in IMPORTED_MODULES:
-        return getattr(import_module(module), name)
+        return getattr(import_module(module), name, OPAQUE)
     is_function = name.islower()  # opaque in any case, so that its module need not be read
     return OPAQUE if is_function or not module.startswith(PACKAGE) else outline(module).get(name, OPAQUE)
 
@@ -84,8 +84,12 @@ def _without_methods(node: ast.ClassDef, names: dict[str, Any]) -> ast.ClassDef:
     """Reduce a class to its docstring, attributes and constructor's signature, as a subclass of outlines alone."""
     node.bases = [base for base in node.bases if isinstance(base, ast.Name) and is_own_class(names.get(base.id))]
     node.decorator_list = [decorator for decorator in node.decorator_list if "dataclass" in ast.unparse(decorator)]
+    kept: list[ast.stmt] = []
     for member in node.body:
-        if isinstance(member, ast.FunctionDef):
-            member.decorator_list, member.body = [], [ast.Pass(lineno=member.lineno, col_offset=0)]
-    node.body = [m for m in node.body if not isinstance(m, ast.FunctionDef) or m.name == "__init__"] or node.body
-    return node
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            member.decorator_list, member.body = [], [ast.Pass()]
+            kept.append(member)
+        elif isinstance(member, ast.Expr | ast.Assign | ast.AnnAssign):
+            kept.append(member)
+    node.body = kept or [ast.Pass()]
+    return ast.fix_missing_locations(node)
