@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -142,8 +143,6 @@ def known_keys() -> list[str]:
     targets += [target for room in rooms for target in targets_like(f"{room}.")]
     names = {"experiment", "sweep", "scale"}
     for target in targets:
-        try:
+        with suppress(LookupError):  # a function or a type among the exported names
             names |= describe(target).parameters.keys()
-        except LookupError:  # a function or a type among the exported names
-            continue
     return sorted(names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -112,9 +113,7 @@ class Mahalanobis(CacheableDetector):
             directions = layers.directions(batch.images) if eta else torch.empty(0)
             return layers.stepped(batch.images, directions, eta) @ weights + bias
 
-        def loss(membership: Membership) -> LossFn:
-            return algorithm_2(layers, weights, bias, membership)
-
+        loss = partial(algorithm_2, layers, weights, bias)
         return Fitted(net=net, score=score, loss=loss, settings=settings, tensors=tensors)
 
     def _regress(self, layers: LayerScores, images: Tensor, batch_size: int) -> tuple[float, Tensor, float]:

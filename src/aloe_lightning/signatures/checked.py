@@ -34,7 +34,7 @@ def checked(cls: type[C]) -> type[C]:
         except TypeError:
             construct(self, *args, **kwargs)  # raises, in Python's own words
             raise
-        values, errors = converted(_plain_model(type(self)), bound.arguments)
+        values, errors = converted(_plain_model(self.__class__), bound.arguments)
         if errors:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in errors)
             raise UserError(f"{type(self).__name__}: {problems}")
