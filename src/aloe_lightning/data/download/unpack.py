@@ -19,12 +19,8 @@ MB = 10**6
 ERRORS_OF_ARCHIVE = {None, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
 
 
-class BrokenArchive(UserError):
-    """An archive is truncated, corrupt, or has other content than expected."""
-
-
-class UnsafeArchive(UserError):
-    """An archive has content that images do not require: links, paths outside its folder, excessive size."""
+class ArchiveError(UserError):
+    """A download or an archive cannot be used: it is incomplete, altered, corrupt or unsafe."""
 
 
 class _Entry(NamedTuple):
@@ -32,9 +28,8 @@ class _Entry(NamedTuple):
 
     name: str
     size: int
-    folder: bool
     plain: bool
-    open: Callable[[], IO[bytes] | None]
+    extract_to: Callable[[Path], object]
 
 
 def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
@@ -43,50 +38,15 @@ def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
             plain = kind in {0, stat.S_IFREG, stat.S_IFDIR}
             # The original name, since zipfile cuts a name at its first zero byte.
-            yield _Entry(info.orig_filename, info.file_size, info.is_dir(), plain, partial(archive.open, info))
+            yield _Entry(info.orig_filename, info.file_size, plain, partial(archive.extract, info))
 
 
 def _tar_entries(raw: IO[bytes]) -> Iterator[_Entry]:
     # Not "r:*", which would accept a bzip2 or xz bomb as a .tar.
     with tarfile.open(fileobj=raw, mode="r:gz" if str(raw.name).endswith("gz") else "r:") as archive:
         for info in archive:
-            plain = info.isreg() or info.isdir()
-            yield _Entry(info.name, info.size, info.isdir(), plain, partial(archive.extractfile, info))
-
-
-def _relative_path(entry: _Entry) -> PurePosixPath:
-    """Return the path of an entry relative to the destination; refuse links and paths outside."""
-    path = PurePosixPath(entry.name)
-    if path.is_absolute() or PureWindowsPath(entry.name).drive or ".." in path.parts or set("\\\0") & set(entry.name):
-        raise UnsafeArchive(f"it would write to {entry.name!r}, outside its folder")
-    if not entry.plain:
-        raise UnsafeArchive(f"{entry.name!r} in it is a link or a device, not a file")
-    return path
-
-
-def _write(entries: Iterator[_Entry], into: Path, limit: int, show: Callable[[], None]) -> None:
-    too_much = UnsafeArchive(f"its files exceed the {limit:,} bytes that this set may have")
-    declared = written = 0
-    for entry in entries:
-        path = _relative_path(entry)
-        declared += entry.size
-        if declared > limit or entry.size < 0:  # a negative size makes tarfile loop
-            raise too_much
-        if "__MACOSX" in path.parts or path.name.startswith("._"):
-            continue
-        if entry.folder:
-            (into / path).mkdir(parents=True, exist_ok=True)
-            continue
-        (into / path).parent.mkdir(parents=True, exist_ok=True)
-        source = entry.open()
-        assert source is not None, "tarfile returns None only for an entry that is not plain"
-        with source, (into / path).open("wb") as stream:
-            while block := source.read(MB):
-                written += len(block)
-                if written > limit:  # the declared sizes are wrong
-                    raise too_much
-                stream.write(block)
-                show()
+            extract = partial(archive.extract, info, set_attrs=False, filter="data")
+            yield _Entry(info.name, info.size, info.isreg() or info.isdir(), extract)
 
 
 def unpack(archive: Path, into: Path, limit: int) -> None:
@@ -98,20 +58,37 @@ def unpack(archive: Path, into: Path, limit: int) -> None:
         limit: largest total size of the files in bytes.
 
     Raises:
-        BrokenArchive: if it is truncated or corrupt, as far as detectable: a .tar cut between two files looks complete.
-        UnsafeArchive: if it has anything but files and folders below `into`, or more than `limit`.
+        ArchiveError: if it has anything but files and folders below `into`, or more than `limit`, or is truncated or
+            corrupt, as far as detectable: a .tar cut between two files looks complete.
         OSError: for errors of the disk.
     """
     into.mkdir()
     try:
         bar = progress_display(f"extracting {archive.name}", archive.stat().st_size // MB, "MB")
         with archive.open("rb") as raw, closing(bar):
-            entries = _zip_entries(raw) if archive.suffix == ".zip" else _tar_entries(raw)
-            _write(entries, into, limit, lambda: bar.update(raw.tell() // MB))
+            remaining = limit
+            for entry in _zip_entries(raw) if archive.suffix == ".zip" else _tar_entries(raw):
+                remaining -= entry.size
+                reason = _reason_to_refuse(entry)
+                if remaining < 0 or entry.size < 0:  # a negative size makes tarfile loop
+                    reason = f"its files exceed the {limit:,} bytes that this set may have"
+                if reason:
+                    raise ArchiveError(f"{archive.name} is refused: {reason}")
+                path = PurePosixPath(entry.name)
+                if "__MACOSX" not in path.parts and not path.name.startswith("._"):
+                    entry.extract_to(into)  # reads no more than the stated size
+                bar.update(raw.tell() // MB)
     except BaseException as error:
         shutil.rmtree(into, ignore_errors=True)
-        if isinstance(error, UnsafeArchive):
-            raise UnsafeArchive(f"{archive.name} is refused: {error}") from None
-        if not isinstance(error, Exception) or (isinstance(error, OSError) and error.errno not in ERRORS_OF_ARCHIVE):
+        interrupted_or_refused = not isinstance(error, Exception) or isinstance(error, ArchiveError)
+        if interrupted_or_refused or (isinstance(error, OSError) and error.errno not in ERRORS_OF_ARCHIVE):
             raise
-        raise BrokenArchive(f"{archive.name} is truncated or corrupt ({error or type(error).__name__})") from error
+        raise ArchiveError(f"{archive.name} is truncated or corrupt ({error or type(error).__name__})") from error
+
+
+def _reason_to_refuse(entry: _Entry) -> str:
+    """Return why an entry must not be extracted; empty if it may."""
+    path, drive = PurePosixPath(entry.name), PureWindowsPath(entry.name).drive
+    if path.is_absolute() or drive or ".." in path.parts or set("\\\0") & set(entry.name):
+        return f"it would write to {entry.name!r}, outside its folder"
+    return "" if entry.plain else f"{entry.name!r} in it is a link or a device, not a file"
