@@ -14,7 +14,7 @@ from aloe_lightning import data
 from aloe_lightning.data.catalogue import cards
 from aloe_lightning.data.catalogue.card import DatasetCard
 from aloe_lightning.data.sets.named import NamedSet
-from aloe_lightning.data.sets.readers import named_splits
+from aloe_lightning.data.sets.readers import splits_of
 
 HEADINGS = ["Images", "Classes", "Split", "Source", "Terms", "Citation"]
 
@@ -39,7 +39,7 @@ def test_a_card_has_the_declared_types_and_agrees_with_itself(name):
 @pytest.mark.parametrize("name", cards())
 def test_a_class_reads_the_set_by_its_splits(name, tmp_path):
     assert issubclass(getattr(data, cards()[name].reader), NamedSet)
-    assert list(named_splits(name, tmp_path, verify=True))[:: 2 if name == "gtsrb" else 1] == list(cards()[name].images)
+    assert list(splits_of(name, tmp_path, verify=True))[:: 2 if name == "gtsrb" else 1] == list(cards()[name].images)
 
 
 @pytest.mark.parametrize("name", cards())
@@ -75,25 +75,19 @@ def test_a_page_has_lines_for_a_terminal_without_the_docstrings_margin(name):
 # --- the package ---
 
 
-def test_every_public_name_is_imported_when_it_is_asked_for_from_the_module_that_holds_it():
-    assert sorted(data.__all__) == sorted(data._MODULE_OF)
-    for name, module in data._MODULE_OF.items():
-        found = getattr(data, name)
-        assert found is getattr(import_module(f"aloe_lightning.data.{module}"), name)
-        if hasattr(found, "__module__"):
-            assert found.__module__ == f"aloe_lightning.data.{module}"
-
-
-def test_what_type_checkers_see_is_what_is_imported():
+def test_every_public_name_is_imported_when_it_is_asked_for_from_the_module_that_type_checkers_see():
     """The block under TYPE_CHECKING names the same classes from the same modules."""
-    source = Path(data.__file__).read_text()
-    block = source.split("if TYPE_CHECKING:\n")[1].split("\n\n")[0]
+    block = Path(data.__file__).read_text().split("if TYPE_CHECKING:\n")[1].split("\n\n")[0]
     seen = {
         name.strip(): module
-        for module, names in re.findall(r"from aloe_lightning\.data\.([\w.]+) import ([^\n]+)", block)
+        for module, names in re.findall(r"from (aloe_lightning\.data\.[\w.]+) import ([^\n]+)", block)
         for name in names.split(",")
     }
-    assert seen == data._MODULE_OF
+    assert sorted(data.__all__) == sorted(seen)
+    for name, module in seen.items():
+        found = getattr(data, name)
+        assert found is getattr(import_module(module), name)
+        assert found.__module__ == module
 
 
 def test_another_name_is_an_attribute_error():

@@ -10,14 +10,12 @@ import yaml
 from aloe_lightning.data.catalogue.card import Archive, DatasetCard, Page
 from aloe_lightning.errors import UserError
 
-FOLDERS = ("in_distribution", "outliers", "ood")
-
 
 @cache
 def cards() -> dict[str, DatasetCard]:
     """Return the cards of all named sets by name; the files are read once."""
-    files = (file for folder in FOLDERS for file in sorted(Path(__file__).with_name(folder).glob("*.yaml")))
-    return {file.stem: read_card(file) for file in files}
+    folders = (Path(__file__).with_name(name) for name in ("in_distribution", "outliers", "ood"))
+    return {file.stem: read_card(file) for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
 def read_card(file: Path) -> DatasetCard:

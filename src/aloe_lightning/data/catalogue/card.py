@@ -1,7 +1,7 @@
 """Facts about a data set that are known before any of it is read. Imports no torch."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from textwrap import fill
@@ -10,8 +10,6 @@ from typing import Literal
 Role = Literal["in-distribution", "outliers", "OOD test"]
 Fit = Literal["cover", "crop", "stretch"]
 """How a picture becomes 32x32: short side resized, then centre-cropped; centre-cropped only; resized as a whole."""
-
-GB = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class Archive:
     md5: str | None
     provides: tuple[str, ...]
     into: str = ""
-    limit: int = 2 * GB
+    limit: int = 2_000_000_000
 
     @property
     def packed(self) -> bool:
@@ -42,7 +40,7 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A description for people. The summary's first line is a sentence; every further line is a paragraph."""
+    """Description of a set in prose. The summary starts with a one-line sentence; each line is a paragraph."""
 
     summary: str
     images: str
@@ -53,13 +51,11 @@ class Page:
     citation: str
 
     def __str__(self) -> str:
-        paragraphs = (fill(line, 110) for line in self.summary.splitlines())
-        return "\n\n".join([*paragraphs, "\n".join(self._sections())])
-
-    def _sections(self) -> Iterator[str]:
-        for name in (entry.name for entry in fields(self)[1:]):
-            text = f"{name.capitalize()}: {getattr(self, name)}"
-            yield fill(text, 116, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        sections = [
+            fill(f"{name.capitalize()}: {getattr(self, name)}", 116, subsequent_indent="    ", break_on_hyphens=False)
+            for name in [entry.name for entry in fields(self)[1:]]
+        ]
+        return "\n\n".join([*(fill(line, 110) for line in self.summary.splitlines()), "\n".join(sections)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +68,7 @@ class DatasetCard:
         roles: uses of the set.
         images: number of images by split, as published.
         layouts: alternatives of the files and folders under the data root, the preferred one first.
-        page: description for people.
+        page: description in prose.
         archives: downloads; empty if the terms or a login forbid them.
         manual_instructions: how to obtain the set without a download.
         reader: class in `aloe_lightning.data` that reads the set.
@@ -104,9 +100,9 @@ class DatasetCard:
 
     def layout(self, root: Path) -> tuple[str, ...] | None:
         """Return the first layout of which everything exists under the data root; None if there is none."""
-        return next((paths for paths in self.layouts if all(exists(root / path) for path in paths)), None)
+        return next((paths for paths in self.layouts if not missing_paths(paths, root)), None)
 
-    def remedy(self, root: Path) -> str:
+    def how_to_obtain(self, root: Path) -> str:
         """Return how to obtain the set if it does not exist."""
         return f"{self.command(root)} downloads it" if self.archives else self.manual_instructions
 
@@ -115,6 +111,6 @@ class DatasetCard:
         return f"`python -m aloe_lightning.data prepare {self.name} --root {shlex.quote(str(root))}`"
 
 
-def exists(path: Path) -> bool:
-    """Return whether a file, or a folder that is not empty, exists."""
-    return any(path.iterdir()) if path.is_dir() else path.is_file()
+def missing_paths(paths: tuple[str, ...], root: Path) -> list[str]:
+    """Return the paths under a root at which there is neither a file nor a folder that is not empty."""
+    return [path for path in paths if not ((root / path).is_file() or any((root / path).glob("*")))]

@@ -21,25 +21,20 @@ class ImageSource(Protocol):
     @property
     def order(self) -> Order:
         """Order of an epoch: images at random, or a contiguous block of the file from a random position."""
-        ...
 
     @property
     def identity(self) -> str | None:
         """Text that identifies the pixels without reading them; None if only reading them does."""
-        ...
 
     @property
     def labels(self) -> Tensor | None:
         """Classes, int64 (N,); None if there are none, as for outliers, or if they are of no use."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of images."""
-        ...
 
     def take(self, indices: Tensor) -> Tensor:
         """Return the images at indices (n,), uint8 (n, 3, 32, 32)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -111,8 +106,7 @@ class ExcludingSource:
     def __init__(self, source: ImageSource, excluded: NDArray[np.int64]) -> None:
         self.source = source
         self.excluded = np.unique(excluded)
-        # `remaining_before[k]` images remain before the k-th excluded one, so that remaining image i follows as many
-        # excluded ones as there are entries <= i.
+        # So many images remain before the k-th excluded one: image i follows as many excluded ones as entries are <= i.
         self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
         if len(self.excluded) and not 0 <= self.excluded[0] <= self.excluded[-1] < len(source):
             raise ValueError(f"excluded indices must be in 0..{len(source) - 1}")
@@ -131,11 +125,8 @@ class ExcludingSource:
     @property
     def labels(self) -> Tensor | None:
         """Classes of the remaining images."""
-        if self.source.labels is None:
-            return None
-        remains = torch.ones(len(self.source), dtype=torch.bool)
-        remains[torch.from_numpy(self.excluded)] = False
-        return self.source.labels[remains]
+        labels = self.source.labels
+        return None if labels is None else torch.from_numpy(np.delete(labels.numpy(), self.excluded))
 
     def __len__(self) -> int:
         return len(self.source) - len(self.excluded)

@@ -67,7 +67,7 @@ def in_distribution(count: int, seed: int) -> tuple[Pictures, NDArray[np.int64]]
 
     Args:
         count: N.
-        seed: of everything; different seeds give different pictures of the same distribution.
+        seed: different seeds give different pictures of the same distribution.
 
     Returns:
         Pictures (N, 3, 32, 32) and class indices (N,) into `CLASS_NAMES`.
@@ -96,7 +96,7 @@ def ood(kind: OODKind, count: int, seed: int) -> Pictures:
     Args:
         kind: subject of the pictures.
         count: N.
-        seed: of everything.
+        seed: seed of all random numbers.
 
     Returns:
         (N, 3, 32, 32).

@@ -75,11 +75,6 @@ def homographies(draws: SignDraws, size: int) -> Tensor:
     return maps / (centre * (maps[:, 2:, :1] + maps[:, 2:, 1:2]) + maps[:, 2:, 2:])
 
 
-def draw_homographies(count: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """Draw random maps (N, 3, 3): `homographies` of `draw_signs`."""
-    return homographies(draw_signs(count, size, generator, device), size)
-
-
 def sample(images: Tensor, maps: Tensor, chunk: int = SAMPLED_AT_ONCE) -> Tensor:
     """Sample every new pixel at its position in the old picture: bilinear, the edge repeated outside, rounded.
 
@@ -97,7 +92,8 @@ def sample(images: Tensor, maps: Tensor, chunk: int = SAMPLED_AT_ONCE) -> Tensor
 
 def warp_signs(images: Tensor, generator: torch.Generator) -> Tensor:
     """Warp each image, uint8 (N, 3, S, S), by separate random parameters; the generator is on the images' device."""
-    return sample(images, draw_homographies(len(images), images.shape[-1], generator, images.device))
+    size = images.shape[-1]
+    return sample(images, homographies(draw_signs(len(images), size, generator, images.device), size))
 
 
 def _sample_at_once(images: Tensor, maps: Tensor) -> Tensor:
