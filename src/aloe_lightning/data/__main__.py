@@ -99,7 +99,7 @@ def run_show(options: Namespace, root: Path) -> int:
     """Print the pages of sets."""
     for card in [card_of(name) for name in options.names]:
         manual = f"To obtain it manually: {card.manual_instructions}\n" if card.manual_instructions else ""
-        print(f"{card.name}: {card.page}\n{manual}")
+        print(f"{card.name}: {card.description()}\n{manual}")
     return 0
 
 

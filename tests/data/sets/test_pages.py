@@ -21,7 +21,7 @@ HEADINGS = ["Images", "Classes", "Split", "Source", "Terms", "Citation"]
 
 def sections(name):
     """The text under each heading of a page."""
-    parts = re.split(r"^(\w+): ", str(cards()[name].page), flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(\w+): ", cards()[name].description(), flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -44,7 +44,7 @@ def test_a_class_reads_the_set_by_its_splits(name, tmp_path):
 
 @pytest.mark.parametrize("name", cards())
 def test_a_page_begins_with_a_sentence_and_has_the_six_headings_in_order(name):
-    assert re.match(r"[^\n]+\.\n\n", str(cards()[name].page))
+    assert re.match(r"[^\n]+\.\n\n", cards()[name].description())
     found = sections(name)
     assert list(found) == HEADINGS
     assert all(text.strip() for text in found.values())
@@ -59,7 +59,7 @@ def test_a_page_states_the_counts_of_the_card(name):
 
 @pytest.mark.parametrize("name", cards())
 def test_a_page_states_where_the_set_stands_and_a_year_of_its_citation(name):
-    page = str(cards()[name].page)
+    page = cards()[name].description()
     for paths in cards()[name].layouts:
         assert paths[0].split("/")[0] in page
     assert re.search(r"\b(19|20)\d\d\b", sections(name)["Citation"])
@@ -67,7 +67,7 @@ def test_a_page_states_where_the_set_stands_and_a_year_of_its_citation(name):
 
 @pytest.mark.parametrize("name", cards())
 def test_a_page_has_lines_for_a_terminal_without_the_docstrings_margin(name):
-    lines = str(cards()[name].page).splitlines()
+    lines = cards()[name].description().splitlines()
     assert max(map(len, lines)) <= 120
     assert not any(line.startswith("    ") for line in lines if re.match(r"\s*[A-Z]\w+: ", line))
 

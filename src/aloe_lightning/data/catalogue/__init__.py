@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from aloe_lightning.data.catalogue.card import Archive, DatasetCard, Page
+from aloe_lightning.data.catalogue.card import Archive, DatasetCard
 from aloe_lightning.errors import UserError
 
 
@@ -22,7 +22,7 @@ def read_card(file: Path) -> DatasetCard:
     """Read the card of a set from its YAML file, whose keys are the attributes of `DatasetCard`."""
     facts = _frozen(yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     archives = tuple(Archive(**archive) for archive in facts.pop("archives", ()))
-    return DatasetCard(name=file.stem, page=Page(**facts.pop("page")), archives=archives, **facts)
+    return DatasetCard(name=file.stem, archives=archives, **facts)
 
 
 def _frozen(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import fill
+from textwrap import TextWrapper, fill
 from typing import Literal
 
 Role = Literal["in-distribution", "outliers", "OOD test"]
@@ -19,43 +19,21 @@ class Archive:
     Attributes:
         url: address of the download.
         file: file name; a copy in the data root under this name is used instead of a download.
-        md5: published MD5 sum; None if none is published.
+        md5: published MD5 sum.
         provides: files and folders that it provides, paths under the data root; each appears completely or not at all.
         into: folder under the data root to which the archive's paths, or a plain file, are relative.
-        limit: largest size in bytes of the extracted files.
     """
 
     url: str
     file: str
-    md5: str | None
+    md5: str
     provides: tuple[str, ...]
     into: str = ""
-    limit: int = 2_000_000_000
 
     @property
     def packed(self) -> bool:
         """True if the file has to be extracted."""
         return self.file.endswith((".zip", ".tar", ".tar.gz", ".tgz"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Description of a set in prose. The summary starts with a one-line sentence; each line is a paragraph."""
-
-    summary: str
-    images: str
-    classes: str
-    split: str
-    source: str
-    terms: str
-    citation: str
-
-    def __str__(self) -> str:
-        sections = [
-            fill(f"{name.capitalize()}: {getattr(self, name)}", 116, subsequent_indent="    ", break_on_hyphens=False)
-            for name in [entry.name for entry in fields(self)[1:]]
-        ]
-        return "\n\n".join([*(fill(line, 110) for line in self.summary.splitlines()), "\n".join(sections)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +46,7 @@ class DatasetCard:
         roles: uses of the set.
         images: number of images by split, as published.
         layouts: alternatives of the files and folders under the data root, the preferred one first.
-        page: description in prose.
+        page: description in prose, by heading; each line of the summary is a paragraph.
         archives: downloads; empty if the terms or a login forbid them.
         manual_instructions: how to obtain the set without a download.
         reader: class in `aloe_lightning.data` that reads the set.
@@ -86,7 +64,7 @@ class DatasetCard:
     roles: tuple[Role, ...]
     images: Mapping[str, int]
     layouts: tuple[tuple[str, ...], ...]
-    page: Page
+    page: Mapping[str, str]
     archives: tuple[Archive, ...] = ()
     manual_instructions: str = ""
     reader: str = "PictureSet"
@@ -101,6 +79,14 @@ class DatasetCard:
     def layout(self, root: Path) -> tuple[str, ...] | None:
         """Return the first layout of which everything exists under the data root; None if there is none."""
         return next((paths for paths in self.layouts if not missing_paths(paths, root)), None)
+
+    def description(self) -> str:
+        """Return the page, filled to the width of a terminal."""
+        paragraphs = [fill(line, 110) for line in self.page["summary"].splitlines()]
+        filler = TextWrapper(116, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        headings = [heading for heading in self.page if heading != "summary"]
+        sections = [filler.fill(f"{heading.capitalize()}: {self.page[heading]}") for heading in headings]
+        return "\n\n".join([*paragraphs, "\n".join(sections)])
 
     def how_to_obtain(self, root: Path) -> str:
         """Return how to obtain the set if it does not exist."""

@@ -4,17 +4,24 @@ import errno
 import hashlib
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from aloe_lightning.data.catalogue.card import Archive, DatasetCard
-from aloe_lightning.data.download.unpack import MB, ArchiveError, unpack
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import track
 from aloe_lightning.storage.files import file_lock
 
 TIMEOUT = 30.0  # seconds without an answer of the host
+MB = 10**6
+# System errors that an invalid archive causes; any other is an error of the disk.
+ERRORS_OF_ARCHIVE = {None, errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}
+
+
+class ArchiveError(UserError):
+    """A download or an archive cannot be used: it is incomplete, altered, corrupt or unsafe."""
 
 
 def prepare(card: DatasetCard, root: Path) -> list[str]:
@@ -91,7 +98,7 @@ def _provide(title: str, archive: Archive, root: Path, work: Path, again: str) -
         _verify(file, archive.md5, origin)
         yield f"{'used' if has_copy else 'downloaded'} {origin}"
         if archive.packed:
-            unpack(file, extracted, archive.limit)
+            _extract(file, extracted)
         else:
             extracted.mkdir()
             (shutil.copyfile if has_copy else shutil.move)(file, extracted / archive.file)
@@ -108,12 +115,24 @@ def _provide(title: str, archive: Archive, root: Path, work: Path, again: str) -
         yield f"wrote {root / path}"
 
 
-def _verify(file: Path, md5: str | None, origin: str) -> None:
+def _verify(file: Path, md5: str, origin: str) -> None:
     with file.open("rb") as stream:
         actual = hashlib.file_digest(stream, "md5").hexdigest()
-    if md5 not in {None, actual}:
+    if md5 != actual:
         size = file.stat().st_size
         raise ArchiveError(f"{origin} is not the official file: {size:,} bytes with MD5 {actual}, expected {md5}")
+
+
+def _extract(file: Path, into: Path) -> None:
+    """Extract a verified `.zip`, `.tar`, `.tar.gz` or `.tgz`; nothing is written outside the folder."""
+    try:
+        # For a .zip there is no filter: shutil omits absolute paths and `..`, and makes no links.
+        shutil.unpack_archive(file, into, filter=None if file.suffix == ".zip" else "data")
+    except Exception as error:  # a damaged archive raises nearly anything
+        if isinstance(error, OSError) and error.errno not in ERRORS_OF_ARCHIVE:
+            raise
+        fault = "is refused" if isinstance(error, tarfile.FilterError) else "is truncated or corrupt"
+        raise ArchiveError(f"{file.name} {fault} ({error or type(error).__name__})") from error
 
 
 def _download(archive: Archive, file: Path) -> None:

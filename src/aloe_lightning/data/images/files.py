@@ -132,9 +132,5 @@ class NpyImages:
 
     def load(self) -> MappedImages:
         """Map the file; images are read when they are used."""
-        return map_images(Path(self.path).expanduser())
-
-
-def map_images(file: Path) -> MappedImages:
-    """Map an `.npy` of images into memory."""
-    return MappedImages(read_npy(file), identity=identity_of([file], file.parent))
+        file = Path(self.path).expanduser()
+        return MappedImages(read_npy(file), identity=identity_of([file], file.parent))

@@ -43,9 +43,7 @@ class ImageSet:
 
     Attributes:
         images: uint8 (N, 3, 32, 32).
-        labels: int64 (N,), or None without classes.
-        order: order of an epoch.
-        identity: text that identifies the pixels, or None.
+        labels, order, identity: see `ImageSource`.
     """
 
     images: Tensor
@@ -77,9 +75,7 @@ class MappedImages:
 
     Attributes:
         rows: the array.
-        labels: int64 (N,), or None without classes.
-        order: order of an epoch.
-        identity: text that identifies the file, or None.
+        labels, order, identity: see `ImageSource`.
     """
 
     rows: NDArray[np.uint8]
@@ -104,17 +100,12 @@ class ExcludingSource:
     """
 
     def __init__(self, source: ImageSource, excluded: NDArray[np.int64]) -> None:
-        self.source = source
+        self.source, self.order = source, source.order
         self.excluded = np.unique(excluded)
         # So many images remain before the k-th excluded one: image i follows as many excluded ones as entries are <= i.
         self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
         if len(self.excluded) and not 0 <= self.excluded[0] <= self.excluded[-1] < len(source):
             raise ValueError(f"excluded indices must be in 0..{len(source) - 1}")
-
-    @property
-    def order(self) -> Order:
-        """Order of the whole source."""
-        return self.source.order
 
     @property
     def identity(self) -> str | None:

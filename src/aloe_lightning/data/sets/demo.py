@@ -79,5 +79,4 @@ class DemoOOD:
 
 
 def _labelled(count: int, seed: int) -> ImageSet:
-    images, labels = demo_pictures.in_distribution(count, seed)
-    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+    return ImageSet(*map(torch.from_numpy, demo_pictures.in_distribution(count, seed)))

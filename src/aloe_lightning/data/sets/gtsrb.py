@@ -107,7 +107,7 @@ class GTSRB(NamedInDistribution):
     def _shares_of_originals(self) -> Tensor:
         return shares_of_originals(self.originals(), self.per_class, self.num_classes)
 
-    @cached_property
+    @property
     def _has_udacity_layout(self) -> bool:
         return self.card.layout(self.data_root) == self.card.layouts[1]
 

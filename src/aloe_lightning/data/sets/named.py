@@ -81,9 +81,8 @@ class NamedSet(ABC):
         if missing:
             state = f"is incomplete in {self.data_root}, {', '.join(missing)} missing"
             if len(missing) == len(paths):
-                state = (
-                    f"is not there: no {' nor '.join(layout[0] for layout in self.card.layouts)} in {self.data_root}"
-                )
+                places = " nor ".join(layout[0] for layout in self.card.layouts)
+                state = f"is not there: no {places} in {self.data_root}"
             raise UserError(f"{self.card.title} {state}: {self.how_to_obtain()}")
         return tuple(self.data_root / path for path in paths)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aloe_lightning.data.images.files import from_cache, map_images, write_header
+from aloe_lightning.data.images.files import NpyImages, from_cache, write_header
 from aloe_lightning.data.images.integrity import read_pickle
 from aloe_lightning.data.images.source import ExcludingSource, MappedImages
 from aloe_lightning.data.sets.named import NamedUnlabelledSet
@@ -26,7 +26,7 @@ class RandomImages300K(NamedUnlabelledSet):
     def load(self) -> MappedImages:
         """Map the file; images are read when they are used."""
         (file,) = self.verified_files("train")
-        return map_images(file)
+        return NpyImages(path=str(file)).load()
 
 
 class TinyImages(NamedUnlabelledSet):

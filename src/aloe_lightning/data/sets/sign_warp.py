@@ -1,12 +1,9 @@
 """Augmentation of traffic signs that preserves their class: random rotation, translation and perspective of each image.
 
-The distribution is that of the authors' generate_gtsrb_data.py: rotation, then translation, then projection. It differs
-in the following:
-- they interpolate three times; we compose the three maps and interpolate once;
-- they fill uncovered pixels with black; we repeat the edge everywhere;
-- they truncate to uint8; we round;
-- they jitter the points 0 and 32 in coordinates of pixel centres; we jitter the corners of the picture;
-- they mirror pixels beyond a perspective's horizon (about six in 1 of 34,000 pictures); we repeat the edge.
+The distribution is that of the authors' generate_gtsrb_data.py: rotation, then translation, then projection.
+docs/decisions/007-gtsrb.md states the differences; besides, they jitter the points 0 and 32 in coordinates of pixel
+centres, we the corners of the picture; and they mirror pixels beyond a perspective's horizon (about six in 1 of 34,000
+pictures), where we repeat the edge.
 
 Coordinates are (x, y) = (column, row) of pixel centres, so that a picture of side S extends from -0.5 to S - 0.5.
 """
@@ -86,8 +83,7 @@ def sample(images: Tensor, maps: Tensor, chunk: int = SAMPLED_AT_ONCE) -> Tensor
     Returns:
         uint8 (N, C, S, S).
     """
-    pairs = zip(torch.split(images, chunk), torch.split(maps, chunk), strict=True)
-    return torch.cat([_sample_at_once(*pair) for pair in pairs])
+    return torch.cat(list(map(_sample_at_once, torch.split(images, chunk), torch.split(maps, chunk))))
 
 
 def warp_signs(images: Tensor, generator: torch.Generator) -> Tensor:
