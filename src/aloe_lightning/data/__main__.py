@@ -143,7 +143,7 @@ def run_sample(options: Namespace, root: Path) -> int:
     """Write a contact sheet."""
     subject = custom_path(options.name) or ("demo" if options.name == "demo" else card_of(options.name).name)
     name = subject.resolve().stem if isinstance(subject, Path) else subject
-    from aloe_lightning.data.contact_sheet import augmented_rows, contact_sheet, sample_rows, write_sheet
+    from aloe_lightning.data.contact_sheet import augmented_rows, contact_sheet, sample_rows
     from aloe_lightning.data.sets.readers import splits_of
 
     splits = splits_of(subject, root, verify=False)
@@ -154,7 +154,11 @@ def run_sample(options: Namespace, root: Path) -> int:
     sheet = contact_sheet(rows, blocks=2 if options.augmented else 1)
     output = options.output or Path(f"{name}.png")
     output = output / f"{name}.png" if output.is_dir() else output
-    write_sheet(sheet, output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(output, format="PNG", optimize=True)
+    except OSError as error:
+        raise UserError(f"cannot write {output} ({error}): choose another --output") from error
     print(f"wrote {output} ({sheet.width} x {sheet.height})")
     return 0
 

@@ -1,7 +1,6 @@
 """Contact sheets: a sample of a data set in one picture."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -38,11 +37,7 @@ def sample_rows(source: ImageSource, seed: int = 0) -> list[SheetRow]:
 
 
 def augmented_rows(source: ImageSource, seed: int = 0) -> list[SheetRow]:
-    """Return, for each class, one image and eleven versions of it by the augmentation of traffic signs.
-
-    Raises:
-        UserError: if the set has no classes.
-    """
+    """Return a row for each class: an image and eleven versions of it by the augmentation of traffic signs."""
     if source.labels is None:
         raise UserError("--augmented shows a row for each class; this set has none")
     draws = generator(seed, "contact sheet")
@@ -74,16 +69,3 @@ def contact_sheet(rows: Sequence[SheetRow], blocks: int = 1) -> Image.Image:
             picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             sheet.paste(picture, (left + column * cell, top))
     return sheet
-
-
-def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Save a sheet as PNG.
-
-    Raises:
-        UserError: if that is not possible.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, format="PNG", optimize=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error}): choose another --output") from error

@@ -26,13 +26,11 @@ def write(path, files):
 
 def is_answered(archive, told):
     """Refused in words, and nothing is outside the folder that was to be written."""
-    around = archive.parent.parent
+    around, into = archive.parent.parent, archive.parent / "into"
     before = sorted(around.rglob("*"))
     with pytest.raises(ArchiveError, match=told):
-        _extract(archive, archive.parent / "into")
-    assert [
-        path for path in sorted(around.rglob("*")) if archive.parent / "into" not in [path, *path.parents]
-    ] == before
+        _extract(archive, into)
+    assert [path for path in sorted(around.rglob("*")) if into not in (path, *path.parents)] == before
 
 
 @pytest.fixture

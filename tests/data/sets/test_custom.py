@@ -305,7 +305,7 @@ def test_labels_with_gaps_and_single_classes_are_refused(tmp_path, labels, told)
 def test_statistics_are_computed_once_and_anew_when_a_picture_has_changed(own, monkeypatch):
     first = folder_data(own).statistics
     with monkeypatch.context() as patch:
-        for name in ("images.files.read_image", "sets.custom.channel_statistics"):
+        for name in ("images.files.read_image", "sets.custom._measured_statistics"):
             patch.setattr(f"aloe_lightning.data.{name}", lambda *_: pytest.fail("computed again"))
         assert folder_data(own).statistics == first
     Image.new("RGB", (32, 32), (255, 0, 0)).save(own / "bee" / "0.png")

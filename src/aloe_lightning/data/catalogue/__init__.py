@@ -33,11 +33,7 @@ def _frozen(value: Any) -> Any:
 
 
 def card_of(name: str) -> DatasetCard:
-    """Return the card of a set by its name, or by the folder that its authors distribute it in (`dtd`).
-
-    Raises:
-        UserError: naming the nearest set.
-    """
+    """Return the card of a set by its name or its folder (`dtd`), or raise a UserError naming the nearest set."""
     for card in cards().values():
         if name == card.name or name in {path.split("/")[0] for paths in card.layouts for path in paths}:
             return card

@@ -18,11 +18,7 @@ PICKLED_ARRAYS = {("_codecs", "encode"), ("numpy._core.numeric", "_frombuffer")}
 
 
 def verify_md5(file: Path, expected: str) -> None:
-    """Compare the MD5 sum of a file with the published one.
-
-    Raises:
-        UserError: if they differ.
-    """
+    """Compare the MD5 sum of a file with the published one, or raise a UserError if they differ."""
     with file.open("rb") as stream:
         md5 = hashlib.file_digest(stream, "md5").hexdigest()
     if md5 != expected:

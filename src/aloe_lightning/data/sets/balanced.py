@@ -93,9 +93,8 @@ def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) ->
         pairs = zip(indices.split(IMAGES_PER_DRAW), is_original.split(IMAGES_PER_DRAW), strict=True)
         with part.open("wb") as stream:
             write_header(stream, len(indices))
-            for number, (chosen, unchanged) in enumerate(
-                track(pairs, len(indices), "augmenting", step=IMAGES_PER_DRAW)
-            ):
+            parts = track(pairs, len(indices), "augmenting", step=IMAGES_PER_DRAW)
+            for number, (chosen, unchanged) in enumerate(parts):
                 images = originals.take(chosen)
                 warped = warp(images, generator(seed, "balance", number))
                 images = torch.where(unchanged.view(-1, 1, 1, 1), images, warped)

@@ -96,10 +96,8 @@ class CustomDataset(CropAndFlip, ABC):
             raise UserError(f"data.train={self.train} has a single class: a classifier requires two or more")
         empty = sorted(set(range(classes)) - set(images.labels.tolist()))
         if empty:
-            raise UserError(
-                f"{self.train} has no images of the classes {empty[:5]}: count classes from 0, without gaps"
-            )
-
+            gaps = f"{self.train} has no images of the classes {empty[:5]}"
+            raise UserError(f"{gaps}: count classes from 0, without gaps")
         mean, std = channel_statistics(images)
         statistics = Statistics(classes, list(self._given_mean or mean), list(self._given_std or std))
         if min(statistics.std) == 0:
@@ -171,11 +169,7 @@ class LabelledArrays(CustomDataset):
 
 
 def sub_folders(path: str, key: str) -> list[str]:
-    """Return the names of the folders in a folder, sorted, without hidden ones.
-
-    Raises:
-        UserError: if there are none.
-    """
+    """Return the sorted names of the folders in a folder, or raise a UserError if there are none."""
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
         raise UserError(f"{key}: no folder at {folder}")
@@ -189,11 +183,7 @@ def sub_folders(path: str, key: str) -> list[str]:
 
 
 def read_arrays(file: Path) -> ImageSet:
-    """Read images and labels from an `.npz` file.
-
-    Raises:
-        UserError: if it is missing, damaged, or has other content.
-    """
+    """Read an `.npz` of images and labels, or raise a UserError if it is missing, damaged or another."""
     if not file.is_file():
         raise UserError(f"no arrays at {file}: correct data.train and data.test")
     try:

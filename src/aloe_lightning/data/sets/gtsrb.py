@@ -33,7 +33,7 @@ class GTSRB(NamedInDistribution):
             distribution on the device, anew in every epoch; `none` trains on the originals, unbalanced.
         augment_outliers: pad outliers by 4 pixels, crop them at random and flip them at random.
         per_class: training images of each class.
-        seed: of the offline augmentation.
+        seed: seed of the offline augmentation.
         validation: share of the tracks of each class that is held out of training; Udacity's layout has its own.
         evaluate: in-distribution images of the evaluation: the test set, or the images held out.
         max_test: size of the test sample; null: all.

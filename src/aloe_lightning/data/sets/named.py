@@ -56,19 +56,11 @@ class NamedSet(ABC):
         return Path(self.root).expanduser().absolute()
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the paths of the first layout whose files all exist.
-
-        Raises:
-            UserError: naming the missing files and how to obtain them.
-        """
+        """Return the paths of the first complete layout, or raise a UserError naming what is missing."""
         return self._existing(self.card.layout(self.data_root) or self.card.layouts[0])
 
     def verified_files(self, split: str) -> tuple[Path, ...]:
-        """Return the files of a split after verifying their published MD5 sums.
-
-        Raises:
-            UserError: naming missing or altered files.
-        """
+        """Return the files of a split, or raise a UserError naming those missing or with another MD5 sum."""
         sums = self.card.sums[split]
         files = self._existing(tuple(sums))
         if self.verify:
@@ -87,11 +79,7 @@ class NamedSet(ABC):
         return tuple(self.data_root / path for path in paths)
 
     def check_count(self, unit: str, count: int, published: int) -> None:
-        """Compare a number of images with the published one, if the set is verified.
-
-        Raises:
-            UserError: if they differ.
-        """
+        """If `verify`, raise a UserError where a number of images is not the published one."""
         if self.verify and count != published:
             again = f"move it away and run {self.card.command(self.data_root)}, or " if self.card.archives else ""
             raise UserError(
@@ -139,11 +127,7 @@ class NamedInDistribution(NamedSet):
 
 
 def checked_labels(values: Any, num_classes: int, file: Path) -> Tensor:
-    """Return labels that a file holds as int64 (N,).
-
-    Raises:
-        UserError: naming the file, if they are not whole numbers from 0 to `num_classes` - 1.
-    """
+    """Return labels as int64 (N,), or raise a UserError if they are not whole numbers from 0 to K - 1."""
     try:
         labels = np.asarray(values)
         if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or labels.size == 0):

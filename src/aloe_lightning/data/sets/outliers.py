@@ -96,16 +96,12 @@ class ImageNet32(NamedUnlabelledSet):
         """Return the images of a file, uint8 (n, 3, 32, 32)."""
         content_name = "a batch of ImageNet 32x32"
         try:
-            if file.suffix == ".npz":
-                with np.load(file, allow_pickle=False) as arrays:
-                    rows = arrays["data"]
-            else:
-                rows = read_pickle(file, content_name)["data"]
+            content = np.load(file, allow_pickle=False) if file.suffix == ".npz" else read_pickle(file, content_name)
+            rows: NDArray[np.uint8] = content["data"]
             if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != RECORD:
                 raise ValueError(f"data is {rows.dtype} {rows.shape}, not uint8 (n, {RECORD})")
         except UserError:
             raise
         except Exception as error:  # a damaged file raises nearly anything
             raise UserError(f"cannot read {file}: truncated or not {content_name} ({error})") from error
-        images: NDArray[np.uint8] = rows.reshape(-1, 3, 32, 32)
-        return images
+        return rows.reshape(-1, 3, 32, 32)
