@@ -166,7 +166,7 @@ class RobustOODData(LightningDataModule):
             "train": None if training is None else len(training.inliers),
             self.inliers.split: len(self._test),
             "outliers": None if training is None or training.outliers is None else len(training.outliers),
-            "outliers_left_out": None if self.duplicates is None else self.duplicates.count_by_set,
+            "outliers_excluded": None if self.duplicates is None else self.duplicates.count_by_set,
             "ood": {name: len(source) for name, source in self._ood.items()},
         }
 

@@ -407,7 +407,7 @@ def test_ones_own_photographs_are_trained_on_and_evaluated(command, photographs)
     sizes = json.loads((cell / "data.json").read_text())
     found_in = {"custom (training)": 1, "custom (test)": 0, "a": 0, "b": 0}
     ood = {"a": 9, "b": 5}
-    assert sizes == {"train": 28, "test": 14, "outliers": 12, "outliers_left_out": found_in, "ood": ood}
+    assert sizes == {"train": 28, "test": 14, "outliers": 12, "outliers_excluded": found_in, "ood": ood}
     (file,) = outputs.glob("models/custom-aloe-*/weights.safetensors")
     state = load_file(file)
     assert len(state["fc.weight"]) == 7

@@ -121,12 +121,8 @@ class LabelledFolder(CustomDataset):
         images = self._read("data.test", self.test)
         return ImageSet(channels_first(images.rows), images.labels)
 
-    def classes(self) -> list[str]:
-        """Return the names of the classes: the sub-folders of the training folder."""
-        return sub_folders(self.train, "data.train")
-
     def _read(self, key: str, path: str) -> MappedImages:
-        classes = self.classes()
+        classes = sub_folders(self.train, "data.train")
         unknown = sorted(set(sub_folders(path, key)) - set(classes))
         if unknown:
             raise UserError(
