@@ -100,24 +100,16 @@ class ExcludingSource:
     """
 
     def __init__(self, source: ImageSource, excluded: NDArray[np.int64]) -> None:
-        self.source, self.order = source, source.order
         self.excluded = np.unique(excluded)
-        # So many images remain before the k-th excluded one: image i follows as many excluded ones as entries are <= i.
-        self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
         if len(self.excluded) and not 0 <= self.excluded[0] <= self.excluded[-1] < len(source):
             raise ValueError(f"excluded indices must be in 0..{len(source) - 1}")
-
-    @property
-    def identity(self) -> str | None:
-        """Identity of the whole source together with the excluded indices."""
-        excluded = hashlib.sha256(self.excluded.tobytes()).hexdigest()[:16]
-        return self.source.identity and f"{self.source.identity} without {excluded}"
-
-    @property
-    def labels(self) -> Tensor | None:
-        """Classes of the remaining images."""
-        labels = self.source.labels
-        return None if labels is None else torch.from_numpy(np.delete(labels.numpy(), self.excluded))
+        # So many images remain before the k-th excluded one: image i follows as many excluded ones as entries are <= i.
+        self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
+        self.source, self.order = source, source.order
+        excluded_hash = hashlib.sha256(self.excluded.tobytes()).hexdigest()[:16]
+        self.identity = source.identity and f"{source.identity} without {excluded_hash}"
+        labels = source.labels
+        self.labels = None if labels is None else torch.from_numpy(np.delete(labels.numpy(), self.excluded))
 
     def __len__(self) -> int:
         return len(self.source) - len(self.excluded)
