@@ -71,8 +71,9 @@ class NamedSet(ABC):
     def _existing(self, paths: tuple[str, ...]) -> tuple[Path, ...]:
         missing = missing_paths(paths, self.data_root)
         if missing:
+            preferred = self.card.layouts[0]
             state = f"is incomplete in {self.data_root}, {', '.join(missing)} missing"
-            if len(missing) == len(paths):
+            if len(missing_paths(preferred, self.data_root)) == len(preferred):
                 places = " nor ".join(layout[0] for layout in self.card.layouts)
                 state = f"is not there: no {places} in {self.data_root}"
             raise UserError(f"{self.card.title} {state}: {self.how_to_obtain()}")
