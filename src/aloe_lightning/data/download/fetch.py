@@ -101,7 +101,10 @@ def _provide(title: str, archive: Archive, root: Path, work: Path, again: str) -
             _extract(file, extracted)
         else:
             extracted.mkdir()
-            (shutil.copyfile if has_copy else shutil.move)(file, extracted / archive.file)
+            if has_copy:
+                shutil.copyfile(file, extracted / archive.file)
+            else:
+                file.rename(extracted / archive.file)
         parts = {path: extracted / PurePosixPath(path).relative_to(archive.into) for path in missing}
         lacking = [path for path, part in parts.items() if not part.exists()]
         if lacking:
