@@ -12,9 +12,9 @@ from aloe_lightning.storage.files import atomic_write, file_lock
 
 def cache_folder() -> Path:
     """Return `$ALOE_CACHE`, or else the user's cache folder of the operating system."""
-    import pooch
+    import platformdirs
 
-    return Path(os.environ.get("ALOE_CACHE") or pooch.os_cache("aloe_lightning")).expanduser().absolute()
+    return Path(os.environ.get("ALOE_CACHE") or platformdirs.user_cache_dir("aloe_lightning")).expanduser().absolute()
 
 
 def content_hash(*parts: object) -> str:
