@@ -100,7 +100,7 @@ def test_within_a_room_imports_run_in_no_circle():
 @pytest.mark.parametrize("name", LIGHT)
 def test_answers_to_a_mistake_do_not_wait_for_torch(name):
     top = {imported for imported, first in imports_of((ROOT / f"{name}.py").read_text()) if first}
-    assert not {imported.split(".")[0] for imported in top} & (HEAVY | {"pooch", "PIL"})
+    assert not {imported.split(".")[0] for imported in top} & (HEAVY | {"requests", "PIL"})
     known = {"aloe_lightning." + light.replace("/", ".").removesuffix(".__init__") for light in LIGHT}
     assert {imported for imported in top if imported.startswith("aloe_lightning")} <= known
 

@@ -166,7 +166,7 @@ def test_the_cache_is_where_the_user_says_or_the_system(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ALOE_CACHE", "here")
     assert cache_folder() == tmp_path / "here"
-    monkeypatch.setattr("pooch.os_cache", lambda name: Path("~/systems") / name)
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"~/systems/{name}")
     for unset in (lambda: monkeypatch.setenv("ALOE_CACHE", ""), lambda: monkeypatch.delenv("ALOE_CACHE")):
         unset()
         assert cache_folder() == tmp_path / "systems" / "aloe_lightning"
