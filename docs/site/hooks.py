@@ -1,7 +1,9 @@
 """MkDocs hooks: pages include sections of other files, and the configuration reference is read from the signatures.
 
-`<!-- include README.md: Quick start -->` becomes the text below that heading, `<!-- include README.md -->` the text
-before the first heading of level 2, `<!-- include FILE.py -->` a code block, and `<!-- configuration -->` the tables of `configuration.py`.
+- `<!-- include README.md: Quick start -->` becomes the text below that heading;
+- `<!-- include README.md -->` the text between the title and the first heading of level 2;
+- `<!-- include FILE.py -->` a code block;
+- `<!-- configuration -->` the tables of `configuration.py`.
 """
 
 import os
