@@ -143,6 +143,13 @@ def test_every_block_names_its_language():
     assert wrong == []
 
 
+def test_a_blank_line_is_before_each_list():
+    """Otherwise the site shows the items as one paragraph."""
+    item, text = r"(?:[-*]|\d+\.) ", r"(?![-*] |\d+\. |#|\s|`)\S.*"
+    found = {page.name: re.search(rf"(?m)^{text}\n{item}.*", FENCE.sub("", page.read_text())) for page in PAGES}
+    assert {name: match[0] for name, match in found.items() if match} == {}
+
+
 def test_the_python_of_the_readme_runs(capsys):
     ((text),) = (text for page, _, text in blocks("python") if page.name == "README.md")
     images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
