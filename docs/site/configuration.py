@@ -86,6 +86,8 @@ def _table(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> It
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("...").strip()
 
 
@@ -105,7 +107,8 @@ def _type(annotation: Any) -> str:
     if arguments and get_origin(annotation) in (list, tuple, Sequence):
         return f"list of {_type(arguments[0])}"
     if arguments:
-        return " or ".join(_type(each) for each in arguments)
+        types = [_type(each) for each in arguments]
+        return (", or " if any("," in each for each in types) else " or ").join(types)
     return str(getattr(annotation, "__name__", annotation)).replace("str", "text")
 
 
