@@ -23,6 +23,13 @@ INCLUDE = re.compile(r"^<!-- include ([\w./-]+)(?:: (.+))? -->$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
+def on_config(config: Any) -> Any:
+    """Return the config with a page for each decision under Development."""
+    decisions = [f"decisions/{path.name}" for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    config["nav"][-1]["Development"].append({"Decisions": decisions})
+    return config
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Return the page with its includes; links within the repository lead to the site's pages."""
     source = ROOT / "docs" / page.file.src_uri
