@@ -14,7 +14,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from aloe_lightning.cli.arguments import normalised
+from aloe_lightning.cli.main import normalised
 from aloe_lightning.config.validation import validated
 from aloe_lightning.data.__main__ import main as data
 from aloe_lightning.data.__main__ import parser
