@@ -8,8 +8,7 @@ import yaml
 from annotated_types import Ge, Gt, Interval, Le, Len, Lt
 
 from aloe_lightning.config.layout import FROM_PATHS, ROOT, ROOT_MODULE, SECTIONS, SUPPLIED
-from aloe_lightning.signatures.description import Parameter, describe
-from aloe_lightning.signatures.source import REQUIRED
+from aloe_lightning.signatures.description import REQUIRED, Parameter, describe
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 GROUPS = ("data", "outliers", "ood", "net", "objective", "attack", "detector", "optim")
