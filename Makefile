@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.dependencies
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint type bench reproduction-small clean
+.PHONY: help setup demo test test-all lint type docs bench reproduction-small clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,13 @@ lint: setup  ## check style and format with ruff
 
 type: setup  ## check types with mypy, strict on src/
 	$(BIN)/mypy
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[docs]"
+	touch $@
+
+docs: setup $(VENV)/.docs  ## build the documentation in build/docs/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup  ## measure speed as ratios to a baseline in the same run
 	$(BIN)/python -m benchmarks

@@ -1,5 +1,8 @@
-"""What is installed: every package of the source and every file of the configuration."""
+"""What is installed: every package of the source and every file of the configuration, under our name and licence."""
 
+import email
+import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -9,6 +12,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import aloe_lightning
+from aloe_lightning.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
@@ -33,6 +40,45 @@ def test_no_folder_of_modules_lacks_its_init():
 def test_the_command_is_main():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"aloe-lightning": "aloe_lightning.cli.main:main"}
+
+
+def test_the_program_prints_its_version(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
+    main(["--version"])
+    assert capsys.readouterr().out.startswith(f"aloe_lightning {aloe_lightning.__version__} (Python 3.")
+
+
+def test_every_exported_name_is_the_object_of_its_room():
+    rooms = {
+        name: importlib.import_module(f"aloe_lightning.{module}") for name, module in aloe_lightning._MODULE_OF.items()
+    }
+    assert set(rooms) | {"__version__"} == set(aloe_lightning.__all__) <= set(dir(aloe_lightning))
+    assert all(getattr(aloe_lightning, name) is getattr(room, name) for name, room in rooms.items())
+    with pytest.raises(AttributeError, match="no attribute 'ALOF'"):
+        aloe_lightning.ALOF  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, aloe_lightning; print(*sorted(m for m in sys.modules if m.startswith('aloe_lightning')))"
+    done = subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], capture_output=True)
+    assert (done.returncode, done.stdout.split()) == (0, [b"aloe_lightning"])
+
+
+def test_the_licence_is_apache_2_0_and_no_file_has_a_header():
+    # The digest of the text that the Apache Software Foundation publishes.
+    published = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+    assert hashlib.sha256((REPOSITORY / "LICENSE").read_bytes()).hexdigest() == published
+    sources = [path for folder in ("src", "conf", "tests", "examples") for path in (REPOSITORY / folder).rglob("*.py")]
+    assert [path for path in sources if path != Path(__file__) and "Licensed under" in path.read_text()] == []
+
+
+def test_the_citation_names_the_version_the_licence_and_the_paper():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert (citation["cff-version"], citation["version"]) == ("1.2.0", aloe_lightning.__version__)
+    assert citation["license"] == tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["license"]
+    (paper,) = citation["references"]
+    assert paper["title"] == "Robust Out-of-distribution Detection for Neural Networks"
+    assert paper["identifiers"][0]["value"] == "arXiv:2003.09711"
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +124,16 @@ def test_the_wheel_has_every_file_of_the_package_that_is_not_python(wheel):
         if file.is_file() and file.suffix not in (".py", ".pyc")
     }
     assert data <= set(wheel)
+
+
+def test_the_wheel_says_whose_it_is_and_under_which_licence(wheel):
+    (metadata,) = (
+        email.message_from_string(text.decode()) for name, text in wheel.items() if name.endswith("/METADATA")
+    )
+    assert metadata["Name"] == "aloe-lightning"
+    assert metadata["Version"] == aloe_lightning.__version__
+    assert (metadata["License-Expression"], metadata["License-File"]) == ("Apache-2.0", "LICENSE")
+    assert metadata["Author"] == "The aloe_lightning authors"
+    assert "out-of-distribution detection" in metadata["Keywords"].split(",")
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    assert metadata.get_payload() == (REPOSITORY / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from aloe_lightning import __version__
 from aloe_lightning.cli.mistakes import exit_with
 from aloe_lightning.cli.session import Session
 from aloe_lightning.config.resolvers import register_resolvers
@@ -99,6 +101,12 @@ def main(arguments: list[str] | None = None) -> None:
     sys.argv[1:] = normalised(arguments)
     if not set(sys.argv[1:]) - {"--dry"}:
         sys.argv[1:] += DEMO
+    if "--version" in arguments:  # Hydra would print its own
+        from importlib.metadata import version
+
+        libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "hydra-core"))
+        print(f"aloe_lightning {__version__} (Python {platform.python_version()}, {libraries})")
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     started = time.time()
     os.environ["ALOE_STARTED"] = str(started)
