@@ -22,6 +22,7 @@ from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.report import StudyReport
 from aloe_lightning.report.figures import CONDITIONS
 from aloe_lightning.report.frame import COLUMNS
+from aloe_lightning.runtime.distributed import rank_and_world_size
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def open_logger(
 def _csv_logger(folder: Path) -> CSVLogger:
     """Log curves to `metrics.csv`; those of an earlier run of the cell, which Lightning would delete, are renamed."""
     curves = folder / "metrics.csv"
-    if curves.is_file():
+    if curves.is_file() and rank_and_world_size()[0] == 0:
         curves.rename(folder / f"metrics-{len(list(folder.glob('metrics-*.csv')))}.csv")
     return CSVLogger(folder, name="", version="")
 
