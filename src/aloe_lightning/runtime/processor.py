@@ -4,7 +4,6 @@ from pathlib import Path
 
 from aloe_lightning.runtime.devices import gpu_count
 
-
 CPUINFO = Path("/proc/cpuinfo")
 
 
