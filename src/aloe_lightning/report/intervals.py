@@ -11,7 +11,7 @@ from aloe_lightning.runtime.progress import track
 
 Array = NDArray[np.float64]
 METRICS = ("fpr95", "detection_error", "auroc")
-RESAMPLES, CHUNK = 500, 50
+RESAMPLES, CHUNK, LEVEL = 500, 50, 0.95
 
 
 def intervals_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +91,8 @@ def _bootstrapped(replicates: Callable[[int], list[Array]], resamples: int) -> l
 
 def percentile_interval(values: ArrayLike) -> tuple[float, float]:
     """Return the central interval that holds 95 % of bootstrapped values."""
-    low, high = np.percentile(np.asarray(values, dtype=np.float64), [2.5, 97.5])
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(np.asarray(values, dtype=np.float64), [tail, 100 - tail])
     return float(low), float(high)
 
 
