@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from aloe_lightning.cli.composition import Composer
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import duration
@@ -24,15 +26,24 @@ from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage.cells import FAILED, facts_of, is_done
 from aloe_lightning.storage.models import TrainedModel
 
+LAUNCHER_KEYS = ("launcher=", "launcher.", "hydra/launcher", "hydra.launcher")
+
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell of a command, with its validated config; `new_net` is False if an earlier cell has the same net."""
+    """One cell of a command, with its validated config and overrides; `new_net`: no earlier cell has the same net."""
 
     config: dict[str, Any]
     folder: Path
     model: TrainedModel
     new_net: bool
+    overrides: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """A shell command that computes this cell alone, in the folder of the whole command."""
+        words = [word for word in self.overrides if not word.lstrip("+~").startswith(LAUNCHER_KEYS)]
+        return shlex.join(["python", "-m", "aloe_lightning", *words])
 
     @cached_property
     def state(self) -> str:
@@ -79,14 +90,16 @@ def planned(arguments: Sequence[str]) -> list[PlannedCell]:
         swept = compose("config", single, return_hydra_config=True).hydra.sweeper.params or {}
         params = [f"{key}={value}" for key, value in swept.items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-        configs = [validated(compose("config", list(job))) for job in jobs]
+        composer = Composer("config", overrides)
+        composed = [(composer.compose(job), job) for job in jobs]
     cells: list[PlannedCell] = []
     nets: set[Path] = set()
-    for config in configs:
-        if config["enabled"]:
+    for cfg, job in composed:
+        if cfg.enabled is not False:
+            config = validated(cfg)
             folder = Path(config["paths"]["outputs"]) / config["study"] / config["cell"]
             model = TrainedModel.of(config)
-            cells.append(PlannedCell(config, folder, model, model.folder not in nets))
+            cells.append(PlannedCell(config, folder, model, model.folder not in nets, tuple(job)))
             nets.add(model.folder)
     return cells
 
@@ -128,6 +141,13 @@ def show_plan(arguments: Sequence[str]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(f"{done} of {len(cells)} cells done, {nets} nets{total}", highlight=False)
+
+
+def show_commands(arguments: Sequence[str]) -> None:
+    """Print one shell command for each cell that is not done, for any engine that runs commands."""
+    for cell in planned(arguments):
+        if cell.state != "done":
+            print(cell.command)
 
 
 def estimate(cell: PlannedCell, cells: Sequence[PlannedCell]) -> float | None:

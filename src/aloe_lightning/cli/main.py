@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aloe_lightning import __version__
 from aloe_lightning.cli.mistakes import exit_with
+from aloe_lightning.cli.optimize import metric_of, require_metric
 from aloe_lightning.cli.session import Session
 from aloe_lightning.config.resolvers import register_resolvers
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
-from aloe_lightning.runtime.process import started_by_a_launcher
-from aloe_lightning.storage.cells import FAILED, is_done
+from aloe_lightning.evaluation.records import read_records
+from aloe_lightning.runtime.devices import exclusive_gpu
+from aloe_lightning.runtime.process import EXIT_CODE, Stopped, command_folder, end_with_parent, started_by_a_launcher
+from aloe_lightning.storage.cells import FAILED, computed_since, is_done
+from aloe_lightning.storage.models import command_started
 
 DEMO = ["--multirun", "+sweep=methods"]
 FLAGS_WITH_VALUE = frozenset(
@@ -40,16 +45,25 @@ register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://aloe_lightning.conf", config_name="config")
-def job(cfg: DictConfig) -> None:
-    """Run one Hydra job: a cell."""
+def job(cfg: DictConfig) -> float | None:
+    """Run one Hydra job: a cell; return the metric that `optimize` names."""
     Session.composed = True
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / FAILED).unlink(missing_ok=True)
+    os.chdir(command_folder())  # a worker of Ray starts elsewhere
+    parent = int(os.environ.get("ALOE_PID", "0"))
+    is_worker = cfg.launcher.name == "joblib" and parent != os.getpid()
+    if is_worker:
+        end_with_parent(parent)
     try:
         config = validated(cfg)
         _refuse_processes_in_a_sweep(config)
         if config["enabled"]:
-            _run_or_show(config, folder)
+            return _run_or_show(config, folder)
+    except Stopped:
+        if is_worker and os.getppid() != parent:  # joblib's worker would wait for another job for ever
+            os._exit(EXIT_CODE)
+        raise
     except Exception as error:
         # Hydra prints an extra line for an exception, but a sweep needs the exception to continue with its other jobs.
         if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -57,20 +71,35 @@ def job(cfg: DictConfig) -> None:
         elif isinstance(error, UserError) and cfg.get("debug") is not True:
             exit_with(error)
         raise
+    return None
 
 
-def _run_or_show(config: dict[str, Any], folder: Path) -> None:
+def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
     from aloe_lightning.config.migration import migrate
+
+    if (metric := config["optimize"]) is not None:
+        require_metric(metric, config)
 
     migrate(Path(config["paths"]["outputs"]))
     # Several processes decide together, in `run_cell`.
-    if config["recompute"] == "nothing" and not started_by_a_launcher() and is_done(config, folder):
+    current = config["recompute"] == "nothing" or computed_since(folder, command_started())
+    if current and not started_by_a_launcher() and is_done(config, folder):
         log.info("done before, recompute=evaluation or recompute=training computes it again: %s", folder)
         _show_again(folder.parent)
-        return
-    from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
+        return None if metric is None else metric_of(metric, read_records(folder / "records.jsonl"))
+    from torch import get_num_threads  # torch takes seconds to import; a config error should not wait for it
 
-    run_cell(config, folder)
+    from aloe_lightning.run import run_cell
+
+    name, precision = config["objective"]["name"], config["trainer"]["precision"]
+    log.info("%s: precision %s, %d processor threads", name, precision, get_num_threads())
+    trainer = config["trainer"]
+    hands_out = config["launcher"]["name"] == "joblib" and trainer["accelerator"] in ("auto", "gpu", "cuda")
+    with exclusive_gpu() if hands_out and trainer["devices"] in (1, "1") else nullcontext() as gpu:
+        if gpu is not None:  # inside the job, because joblib uses a process for several jobs
+            trainer["devices"] = [gpu]
+        records = run_cell(config, folder)
+    return None if metric is None else metric_of(metric, records)
 
 
 def _show_again(study: Path) -> None:
@@ -99,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line, without arguments the demo; exit code 2 for a user error, 1 for an internal error."""
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.argv[1:] = normalised(arguments)
-    if not set(sys.argv[1:]) - {"--dry"}:
+    if not set(sys.argv[1:]) - {"--dry", "--commands"}:
         sys.argv[1:] += DEMO
     if "--version" in arguments:  # Hydra would print its own
         from importlib.metadata import version
@@ -110,22 +139,22 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     started = time.time()
     os.environ["ALOE_STARTED"] = str(started)
-    Session.composed, Session.folder = False, None
+    os.environ["ALOE_PID"], os.environ["ALOE_FOLDER"] = str(os.getpid()), str(Path.cwd())
+    Session.start()
     try:
         if "--dry" in arguments:
-            from aloe_lightning.cli.dry_run import show_plan
+            from aloe_lightning.cli.dry_run import show_commands, show_plan
 
-            show_plan([word for word in sys.argv[1:] if word != "--dry"])
+            show = show_commands if "--commands" in arguments else show_plan
+            show([word for word in sys.argv[1:] if word not in ("--dry", "--commands")])
         elif {"--help", "-h"} & set(arguments):
             from aloe_lightning.cli.help import show_help
 
             show_help([word for word in sys.argv[1:] if not word.startswith("-")])
         else:
-            try:
-                job()
-            finally:
-                Session.show_tables(since=started)
-                Session.show_failures(since=started)
+            from aloe_lightning.cli.sweep import run_command
+
+            run_command(job, sys.argv[1:], started)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if "debug=true" in (argument.lower() for argument in arguments):
             raise
@@ -136,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
         exit_with(error)
     except BrokenExecutor:  # a process of the launcher was killed, and the launcher stops
         exit_with(
-            "a job of the sweep was killed by a user or for lack of memory: the same command computes the rest", 1
+            "jobs of the sweep were killed by a user or for lack of memory: the same command computes the rest", 1
         )
     except KeyboardInterrupt:
         print("aloe_lightning: interrupted", file=sys.stderr)

@@ -36,7 +36,7 @@ def _hint_for(message: str) -> str:
         return nearest(key.split(".")[-1], known_keys())
     if "'ood/paper_for/" in message:
         return ": ood=paper is for the paper's data; 'ood=[textures]' or +ood.NAME=/path/to/images for others"
-    if launcher := re.search(r"hydra/launcher/(\w+)", message):
+    if launcher := re.search(r"hydra/(?:launcher|sweeper)/(\w+)", message):
         return f": pip install 'aloe-lightning[{launcher[1].split('_')[0]}]' installs it"
     if choice := re.search(r"Could not (?:find|load) '([\w/]+)/(\w+)'", message):
         group = files("aloe_lightning.conf").joinpath(choice[1])

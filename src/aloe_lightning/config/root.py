@@ -50,6 +50,9 @@ class Root:
         "torch.compile of the net; auto: on a GPU only."
     )
     tf32: bool = key("let a GPU multiply float32 numbers in 19 bits: faster, other results.")
+    optimize: str | None = key(
+        "metric that a job returns to a sweeper such as Optuna: `attacked_auroc`, `clean_fpr95/odin`, `accuracy`, ..."
+    )
     debug: bool = key("show the traceback of an error.")
 
 

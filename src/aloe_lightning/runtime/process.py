@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -80,12 +82,22 @@ def started_by_a_launcher() -> bool:
     return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def end_with_parent() -> None:
-    """Ask this process to stop when the process that started it has ended, killed for example."""
-    parent = os.getppid()
+def command_folder() -> Path:
+    """Return the folder where the command was started, also in the processes of a launcher on any machine."""
+    return Path(os.environ.get("ALOE_FOLDER") or Path.cwd())
+
+
+@cache
+def end_with_parent(parent: int | None = None) -> None:
+    """Ask this process to stop when the process that started it has ended, killed for example.
+
+    Args:
+        parent: its number; by default that of the parent at this moment.
+    """
+    number = os.getppid() if parent is None else parent
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == number:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(SECONDS_TO_SAVE)

@@ -23,6 +23,12 @@ def is_done(config: dict[str, Any], folder: Path) -> bool:
     return facts.get("files") == custom_data_fingerprint(config)
 
 
+def computed_since(folder: Path, moment: float) -> bool:
+    """Return whether the results of a cell were written after a moment, in seconds since the epoch."""
+    records = folder / "records.jsonl"
+    return records.is_file() and records.stat().st_mtime >= moment
+
+
 def cell_name(config: dict[str, Any]) -> str:
     """Return a readable description of a cell and its fingerprint, independent of the name of its folder."""
     budgets = f"train{config['attack']['train']['epsilon']:g}-eval{config['attack']['eval']['epsilon']:g}"
