@@ -3,6 +3,7 @@
 from aloe_lightning.detectors.cache import CachedDetector, read_fitted, write_fitted
 from aloe_lightning.detectors.detector import CacheableDetector, Detector, FitData, Fitted, ScoreFn
 from aloe_lightning.detectors.energy import Energy
+from aloe_lightning.detectors.features import KNN, MahalanobisLast, ReAct, ViM
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.mahalanobis import Mahalanobis
 from aloe_lightning.detectors.max_logit import MaxLogit
@@ -11,6 +12,7 @@ from aloe_lightning.detectors.odin import ODIN
 from aloe_lightning.detectors.pytorch_ood import PytorchOOD
 
 __all__ = [
+    "KNN",
     "MSP",
     "ODIN",
     "CacheableDetector",
@@ -21,9 +23,12 @@ __all__ = [
     "Fitted",
     "ForwardPass",
     "Mahalanobis",
+    "MahalanobisLast",
     "MaxLogit",
     "PytorchOOD",
+    "ReAct",
     "ScoreFn",
+    "ViM",
     "max_softmax",
     "read_fitted",
     "write_fitted",

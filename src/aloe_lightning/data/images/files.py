@@ -26,8 +26,13 @@ READER_VERSION = 2
 """Part of the cache's key: increase it when `read_image` returns other pixels."""
 
 
-def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
-    """Read a picture as uint8 (32, 32, 3); resizing is bilinear with antialiasing, 32x32 pixels are left unchanged.
+def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArray[np.uint8]:
+    """Read a picture as uint8 (size, size, 3); resizing is bilinear with antialiasing.
+
+    Args:
+        path: the file.
+        fit: how a picture of another size is made square.
+        size: height and width; None, and a picture of this size, leave the pixels unchanged.
 
     Raises:
         UserError: naming the file, if it cannot be decoded.
@@ -46,11 +51,11 @@ def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
             image = image.convert("RGB")
     except Exception as error:  # a broken picture raises anything, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
-    if image.size != (SIZE, SIZE):
+    if size is not None and image.size != (size, size):
         if fit == "stretch":
-            image = resize(image, [SIZE, SIZE])
+            image = resize(image, [size, size])
         else:
-            image = center_crop(resize(image, [SIZE]) if fit == "cover" else image, [SIZE, SIZE])
+            image = center_crop(resize(image, [size]) if fit == "cover" else image, [size, size])
     return np.asarray(image)
 
 
