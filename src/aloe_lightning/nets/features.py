@@ -107,7 +107,7 @@ def _extractor(net: nn.Module, layers: Sequence[str]) -> nn.Module:
         ) from error
     unknown = [name for name in layers if not any(node == name or node.startswith(f"{name}.") for node in known)]
     if unknown:
-        listed = ", ".join(known[:3] + ["..."] + known[-5:])
+        listed = ", ".join([*known[:3], "...", *known[-5:]])
         raise UserError(f"{type(net).__name__} has no layer {unknown[0]!r}; layers are {listed}")
     extractor: nn.Module = create_feature_extractor(net, list(layers))
     return extractor.eval()

@@ -72,11 +72,17 @@ def in_pixels(
     is_module = isinstance(net_or_score, nn.Module)
     name = type(net_or_score).__name__ if is_module else getattr(net_or_score, "__name__", type(net_or_score).__name__)
     net = net_or_score if is_module else FunctionNet(net_or_score)
+    inner = next((m for m in net.modules() if isinstance(m, Normalize)), None)
     if mean is None or std is None:
-        inner = next((m for m in net.modules() if isinstance(m, Normalize)), None)
         if inner is None:
             return net, name, "none: the net gets pixels in [0, 1]"
         return net, name, f"inside the net, mean {_numbers(inner.mean)}, std {_numbers(inner.std)}"
+    if inner is not None:
+        raise UserError(f"{name} normalises inside, by mean {_numbers(inner.mean)}: leave mean and std out")
+    if max(mean) > 1 or max(std) > 1:
+        raise UserError(
+            f"mean and std are of pixels in [0, 1] (got {_numbers(mean)}, {_numbers(std)}): divide them by 255"
+        )
     wrapped = nn.Sequential(Normalize(list(mean), list(std)), net)
     wrapped[0].to(_device_of(net))
     return wrapped, name, f"before the net, mean {_numbers(mean)}, std {_numbers(std)}"
@@ -105,7 +111,9 @@ def subject_of(
             raise
         except Exception as error:  # a net may raise anything about images of a size that it was not built for
             size = "x".join(map(str, reversed(x.shape[2:])))
-            raise UserError(f"{name} fails on a batch of {len(x)} images of {size} pixels: {_first_line(error)}") from error
+            raise UserError(
+                f"{name} fails on a batch of {len(x)} images of {size} pixels: {_first_line(error)}"
+            ) from error
         kind = _kind_of(output, len(x), name)
         if not output.requires_grad or torch.autograd.grad(output.sum(), x, allow_unused=True)[0] is None:
             raise UserError(

@@ -90,8 +90,8 @@ def read_checkpoint(file: Path) -> Any:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise UserError(
             f"cannot read the checkpoint {file.absolute()}: truncated, or holds more than tensors and plain values. "
-            "Of a pickled module save the state dict: torch.save(net.state_dict(), path); a TorchScript or torch.export "
-            "file is a net of its own: net=file net.path="
+            "Of a pickled module save the state dict: torch.save(net.state_dict(), path); a TorchScript or "
+            "torch.export file is a net of its own: net=file net.path="
         ) from error
 
 
@@ -170,7 +170,9 @@ def _misfit(file: Path, net: nn.Module, given: StateDict, core: StateDict) -> st
         "of another shape": [f"{n} {tuple(given[n].shape)} for {tuple(core[n].shape)}" for n in differing],
     }
     listed = "; ".join(
-        f"{len(names)} {kind} ({names[0]}{', ...' if len(names) > 1 else ''})" for kind, names in problems.items() if names
+        f"{len(names)} {kind} ({names[0]}{', ...' if len(names) > 1 else ''})"
+        for kind, names in problems.items()
+        if names
     )
     return f"{file.absolute()} is of another architecture than net={type(net).__name__}: {listed}"
 

@@ -60,7 +60,9 @@ class MahalanobisLast(CacheableDetector):
             raise
         except ValueError as error:
             raise UserError(f"Mahalanobis requires training images of every class: {error}") from error
-        return self.from_state(net, {"ridge": gaussian.ridge}, {"mean": gaussian.means, "precision": gaussian.precision})
+        return self.from_state(
+            net, {"ridge": gaussian.ridge}, {"mean": gaussian.means, "precision": gaussian.precision}
+        )
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
         """Rebuild the fitted detector from its Gaussians."""

@@ -48,6 +48,11 @@ class ViM(CacheableDetector):
         dimension = self.dimension or (1000 if width >= 2048 else 512 if width >= 768 else width // 2)
         if dimension >= width:
             raise UserError(f"ViM: dimension {dimension} leaves no residual of {width} features: set a smaller one")
+        if len(features) <= dimension:
+            raise UserError(
+                f"ViM: {len(features)} training images span at most as many of {width} directions: the principal "
+                f"space of {dimension} leaves no residual: give more images, or set a dimension below {len(features)}"
+            )
         assert data is not None
         probe = data.inliers().take(torch.arange(1)).to(next(net.parameters()).device).float().div_(255)
         with torch.no_grad():

@@ -1,0 +1,110 @@
+"""Passes over the sets of an evaluation, batch by batch, each from the store if it has been computed before."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aloe_lightning.attacks import Membership
+from aloe_lightning.errors import UserError
+from aloe_lightning.evaluation.scores import Condition
+from aloe_lightning.robustness.attack import BatchAttack, starts
+from aloe_lightning.robustness.images import Batch, Images
+from aloe_lightning.robustness.store import BatchStore, digest_of_batch
+from aloe_lightning.runtime.progress import progress_display
+
+
+class Passes:
+    """Clean and attacked passes over the sets of one evaluation.
+
+    Args:
+        scorer: scores batches.
+        store: results of the batches that have been computed.
+        pixels: height and width of all images.
+        seed: random seed of the attack's starts.
+    """
+
+    def __init__(self, scorer: BatchAttack, store: BatchStore, pixels: tuple[int, ...], seed: int) -> None:
+        self.scorer, self.store, self.pixels, self.seed = scorer, store, pixels, seed
+        self.scores: dict[tuple[str, str, Condition], NDArray[np.float64]] = {}
+        self.counts: dict[str, int] = {}
+        self.digests: dict[str, list[int]] = {}
+        self.labels: list[NDArray[np.int64] | None] = []
+        self.predictions: list[NDArray[np.int64]] = []
+
+    def clean(self, name: str, images: Images) -> None:
+        """Score a set; of the ID set also remember labels and predictions."""
+        parts: list[dict[str, Any]] = []
+        self.digests[name] = []
+        for position, batch, digest in self._batches(name, images):
+            stored = self.store.read(f"{name}/clean", position, digest)
+            if stored is None or (name == "id" and position == 0):
+                scores, classes = self.scorer.clean(batch.images)
+                fresh = {key: values.numpy() for key, values in scores.items()}
+                if stored is not None:
+                    _require_same_scores({key: stored[f"score/{key}"] for key in fresh}, fresh)
+                else:
+                    stored = {f"score/{key}": values for key, values in fresh.items()}
+                    stored |= {} if classes is None else {"predicted": classes.numpy()}
+                    self.store.write(f"{name}/clean", position, digest, stored)
+            self.digests[name].append(digest)
+            parts.append(stored)
+            if name == "id":
+                self.labels.append(None if batch.labels is None else batch.labels.cpu().numpy())
+                self.predictions += [stored["predicted"]] if "predicted" in stored else []
+        self._add(name, "clean", parts)
+        self.counts[name] = sum(len(part[f"score/{next(iter(self.scorer.fitted))}"]) for part in parts)
+
+    def attacked(self, name: str, images: Images, membership: Membership) -> None:
+        """Attack a set for every detector and score it."""
+        parts, done = [], 0
+        display = progress_display(f"attacking {name}", self.counts[name], "images")
+        try:
+            for position, batch, digest in self._batches(name, images):
+                if [digest] != self.digests[name][position : position + 1]:
+                    raise UserError(f"{name}: a second pass gives other images: the order or an augmentation is random")
+                stored = self.store.read(f"{name}/attacked", position, digest)
+                if stored is None:
+                    noise = starts(tuple(batch.images.shape), self.seed, name, done)
+                    scores = self.scorer.attacked(batch.images, membership, noise)
+                    stored = {f"score/{key}": values.numpy() for key, values in scores.items()}
+                    self.store.write(f"{name}/attacked", position, digest, stored)
+                done += len(batch.images)
+                parts.append(stored)
+                display.update(done)
+        finally:
+            display.close()
+        self._add(name, "attacked", parts)
+
+    def _batches(self, name: str, images: Images) -> Iterator[tuple[int, Batch, int]]:
+        for position, batch in enumerate(images):
+            if tuple(batch.images.shape[2:]) != self.pixels:
+                raise UserError(
+                    f"{name} has images of {size_text(batch.images.shape[2:])} pixels, id of "
+                    f"{size_text(self.pixels)}: give size="
+                )
+            yield position, batch, digest_of_batch(batch.images, batch.labels)
+
+    def _add(self, name: str, condition: Condition, parts: list[dict[str, Any]]) -> None:
+        if not parts:
+            raise UserError(f"{name}: no images")
+        for detector in self.scorer.fitted:
+            values = np.concatenate([part[f"score/{detector}"] for part in parts])
+            if not np.isfinite(values).all():
+                raise UserError(f"the scores of {detector} on {name} ({condition}) are not finite (nan or inf)")
+            self.scores[detector, name, condition] = values
+
+
+def _require_same_scores(stored: Mapping[str, NDArray[Any]], fresh: Mapping[str, NDArray[Any]]) -> None:
+    for detector, values in fresh.items():
+        if not np.allclose(stored[detector], values, rtol=1e-3, atol=1e-6):
+            raise UserError(
+                f"the stored scores of {detector} differ from those of today: the score has changed; choose another "
+                "folder="
+            )
+
+
+def size_text(size: Sequence[int]) -> str:
+    """Return height and width as `width x height` without spaces."""
+    return "x".join(str(side) for side in reversed(tuple(size)))
