@@ -18,12 +18,13 @@ from aloe_lightning.config.build import (
     build_net,
     build_objective,
 )
-from aloe_lightning.data import RobustOODData
+from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
 from aloe_lightning.evaluation.evaluate import evaluate
 from aloe_lightning.evaluation.records import Cell, Record, records_of, write_records
 from aloe_lightning.objectives import Objective
 from aloe_lightning.report import write_study
+from aloe_lightning.robustness.command import evaluate_given
 from aloe_lightning.runtime.distributed import rank_and_world_size
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.hardware import compile_net, prepare_process
@@ -54,6 +55,11 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     (folder / "records.jsonl").unlink(missing_ok=True)  # an unfinished run must not leave old records
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config, uses(config["objective"])[0])
+    if isinstance(data.inliers, TestFolder):  # nothing to train: the net is given
+        given = build_net(config, data.inliers), data.inliers, data.ood, build_detectors(config), build_attack(config)
+        records = evaluate_given(config, folder, *given)
+        write_study(folder.parent)
+        return records
     objective = build_objective(config, build_net(config, data.inliers))
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
     # Read all test sets before the training: fail now if one is missing, not hours later.

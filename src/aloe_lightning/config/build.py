@@ -61,10 +61,16 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
     Raises:
         UserError: if the data lack an attribute that the net takes.
     """
-    taken = [key for key in SUPPLIED["net"] if key in describe(config["net"]["_target_"]).parameters]
-    missing = [key for key in taken if not hasattr(data, key)]
+    parameters = describe(config["net"]["_target_"]).parameters
+    # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
+    taken = [key for key in SUPPLIED["net"] if key in parameters]
+    taken = [key for key in taken if key == "num_classes" or parameters[key].default is not None]
+    missing = [key for key in taken if getattr(data, key, None) is None and parameters[key].default is not None]
     if missing:
-        raise UserError(f"config: net takes {', '.join(missing)}, which {type(data).__name__} does not state")
+        raise UserError(
+            f"config: net takes {', '.join(missing)}, which {type(data).__name__} does not state: "
+            f"set {', '.join(f'data.{key}' for key in missing)}"
+        )
     net: nn.Module = build(config["net"], "net", **{key: getattr(data, key) for key in taken})
     return net
 

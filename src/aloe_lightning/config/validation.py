@@ -55,7 +55,8 @@ def _check_and_convert(place: Place) -> Iterator[str]:
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
-    expected = {name: p for name, p in description.parameters.items() if name not in place.supplied}
+    supplied = {name for name, p in description.parameters.items() if name in place.supplied and p.default is not None}
+    expected = {name: p for name, p in description.parameters.items() if name not in supplied}
     for name in [] if description.accepts_any else given.keys() - expected.keys():
         yield _unknown(place, name, expected)
     for name, parameter in expected.items():

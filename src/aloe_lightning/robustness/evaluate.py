@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +13,9 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import SIDES, Side
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.nets.saved import sizes_of
-from aloe_lightning.robustness.accuracy import accuracy_text, chance_warning, use_of_labels
 from aloe_lightning.robustness.attack import BatchAttack, Norm, attack_of
 from aloe_lightning.robustness.images import Data, Images, images_of
-from aloe_lightning.robustness.passes import Passes, size_text
+from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warning, size_text, use_of_labels
 from aloe_lightning.robustness.result import Result
 from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors
 from aloe_lightning.robustness.store import BatchStore, digest_of_net
@@ -44,7 +44,8 @@ def evaluate(
     sides: Sequence[Side] = ("none", "id", "ood", "both"),
     seed: int = 0,
     batch_size: int | None = None,
-    folder: str | None = None,
+    folder: str | Path | None = None,
+    name: str | None = None,
     verbose: bool = True,
 ) -> Result:
     """Attack the detectors of a net, or a score, and return how well they tell ID from OOD images, clean and attacked.
@@ -70,6 +71,7 @@ def evaluate(
         seed: random seed of the attack's starts and of the choice of training images.
         batch_size: images per forward pass.
         folder: folder of the results of each batch, from which an interrupted evaluation continues.
+        name: name of the net in messages and tables; None for its class.
         verbose: print net, size, normalisation and clean accuracy first.
 
     Raises:
@@ -94,7 +96,7 @@ def evaluate(
             f"{type(net).__name__} expects images of {size_text(stated)} pixels, id has {size_text(pixels)}: "
             f"give size={stated[0]} to resize them"
         )
-    subject = subject_of(net_or_score, first.images[:16], mean, std, num_classes)
+    subject = subject_of(net_or_score, first.images[:16], mean, std, num_classes, name)
     say = partial(print, flush=True) if verbose else _silent
     say(f"{subject.description}\nimages: {size_text(pixels)} pixels\nnormalisation: {subject.normalisation}")
     others = [
@@ -139,7 +141,7 @@ def evaluate(
         accuracy=accuracy,
         labelled=labelled,
         sides=list(sides),
-        settings={**settings, "counts": run.counts},
+        settings={**settings, "counts": run.counts, "pixels": run.digest()},
         notes=[note for note in notes if note],
     )
 

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
+from aloe_lightning.data import ImageSource
 from aloe_lightning.data.images.files import SUFFIXES, pictures_in, read_image
 from aloe_lightning.errors import UserError
 
@@ -53,6 +54,14 @@ class Images(ABC):
         for content in self.raw_batches():
             images, labels = self._split(content)
             yield Batch(self._fitted(self._in_unit_range(images)), labels)
+
+    def sample(self, count: int) -> "Images":
+        """Keep `count` images drawn by a fixed seed.
+
+        Raises:
+            UserError: if this form of data cannot be sampled.
+        """
+        raise UserError(f"{self.name}: only folders and named sets can be limited to {count} images")
 
     @property
     def note(self) -> str:
@@ -144,6 +153,26 @@ class LoadedImages(Images):
                 yield images[part] if labels is None else (images[part], labels[part])
 
 
+class SourceImages(Images):
+    """Images of an `ImageSource`, such as a named set."""
+
+    def __init__(self, name: str, size: int | None, source: ImageSource, batch_size: int) -> None:
+        super().__init__(name, size)
+        self.source, self.batch_size = source, batch_size
+        self.indices = torch.arange(len(source))
+
+    def sample(self, count: int) -> "SourceImages":
+        """Keep `count` images drawn by a fixed seed, in their order."""
+        self.indices = self.indices[_drawn(len(self.indices), count)]
+        return self
+
+    def raw_batches(self) -> Iterator[Any]:
+        """Yield the images in the order of the source, with their labels if it has any."""
+        for part in torch.split(self.indices, self.batch_size):
+            images = self.source.take(part)
+            yield images if self.source.labels is None else (images, self.source.labels[part])
+
+
 class FolderImages(Images):
     """All pictures under a folder; its sub-folders in sorted order are the classes, if it has two or more."""
 
@@ -167,6 +196,13 @@ class FolderImages(Images):
             images = self._read(self.files[part])
             yield images if self.labels is None else (images, torch.tensor(self.labels[part]))
 
+    def sample(self, count: int) -> "FolderImages":
+        """Keep `count` pictures drawn by a fixed seed, in their order."""
+        drawn = _drawn(len(self.files), count).tolist()
+        self.files = [self.files[k] for k in drawn]
+        self.labels = None if self.labels is None else [self.labels[k] for k in drawn]
+        return self
+
     def _read(self, files: list[Path]) -> Tensor:
         pictures = []
         for file in files:
@@ -179,10 +215,15 @@ class FolderImages(Images):
             if pictures and pixels.shape != pictures[0].shape:
                 raise UserError(
                     f"{self.name}: pictures in {self.folder.absolute()} are of several sizes, such as {file.name}: "
-                    "give size=, the height and width that the net expects"
+                    "give size= (data.size=), the height and width that the net expects"
                 )
             pictures.append(pixels)
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def _drawn(total: int, count: int) -> Tensor:
+    """Return the sorted positions of `count` of `total` images, the same that `ImageSet.subset` draws."""
+    return torch.randperm(total, generator=torch.Generator().manual_seed(0))[:count].sort().values
 
 
 def images_of(name: str, data: Data, size: int | None, batch_size: int) -> Images:
@@ -198,6 +239,8 @@ def images_of(name: str, data: Data, size: int | None, batch_size: int) -> Image
     is_pair = isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
     if isinstance(data, Tensor) or is_pair:
         return TensorImages(name, size, data, batch_size)
+    if hasattr(data, "take") and hasattr(data, "order"):
+        return SourceImages(name, size, data, batch_size)
     if isinstance(data, np.ndarray):
         raise UserError(f"{name}: give torch.from_numpy(array), shaped (N, 3, H, W), instead of a NumPy array")
     if isinstance(data, Iterable):

@@ -1,4 +1,4 @@
-"""Passes over the sets of an evaluation, batch by batch, each from the store if it has been computed before."""
+"""Passes over the sets of an evaluation, batch by batch, each from the store if computed before; the clean accuracy."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,9 +10,12 @@ from aloe_lightning.attacks import Membership
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.scores import Condition
 from aloe_lightning.robustness.attack import BatchAttack, starts
-from aloe_lightning.robustness.images import Batch, Images
+from aloe_lightning.robustness.images import Batch, FolderImages, Images
 from aloe_lightning.robustness.store import BatchStore, digest_of_batch
 from aloe_lightning.runtime.progress import progress_display
+from aloe_lightning.storage.cache import content_hash
+
+Classes = NDArray[np.int64]
 
 
 class Passes:
@@ -77,6 +80,10 @@ class Passes:
             display.close()
         self._add(name, "attacked", parts)
 
+    def digest(self) -> str:
+        """Return a digest of the images and labels of all sets."""
+        return content_hash(self.digests)
+
     def _batches(self, name: str, images: Images) -> Iterator[tuple[int, Batch, int]]:
         for position, batch in enumerate(images):
             if tuple(batch.images.shape[2:]) != self.pixels:
@@ -108,3 +115,48 @@ def _require_same_scores(stored: Mapping[str, NDArray[Any]], fresh: Mapping[str,
 def size_text(size: Sequence[int]) -> str:
     """Return height and width as `width x height` without spaces."""
     return "x".join(str(side) for side in reversed(tuple(size)))
+
+
+def use_of_labels(
+    labels: Sequence[Classes | None], predictions: Sequence[Classes], images: Images, num_classes: int | None
+) -> tuple[float | None, int, str]:
+    """Return clean accuracy, number of labelled images, and the reason if labels are not used.
+
+    Raises:
+        UserError: if a label is no class of the net.
+    """
+    if not predictions:
+        return None, 0, "a score function predicts no classes"
+    given = [part for part in labels if part is not None]
+    if len(given) < len(labels):
+        return None, 0, "the images have no labels"
+    if isinstance(images, FolderImages) and len(images.classes) != num_classes:
+        return (
+            None,
+            0,
+            f"the folder has {len(images.classes)} class folders and the net {num_classes} classes",
+        )
+    truth, predicted = np.concatenate(given), np.concatenate(predictions)
+    if num_classes is not None and not (truth.min() >= 0 and truth.max() < num_classes):
+        raise UserError(f"id: labels are in {truth.min()}..{truth.max()}, the net has the classes 0..{num_classes - 1}")
+    return float((truth == predicted).mean()), len(truth), ""
+
+
+def accuracy_text(accuracy: float, count: int) -> str:
+    """Return the clean accuracy with its 95 % interval, in percent."""
+    from aloe_lightning.report.bootstrap import share_interval
+
+    low, high = share_interval(accuracy, count)
+    return f"clean accuracy: {100 * accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}) of {count} images"
+
+
+def chance_warning(accuracy: float, count: int, num_classes: int) -> str:
+    """Return a warning if the accuracy is within a tenth of the way from chance to 1, or within chance; else ""."""
+    chance = 1 / num_classes
+    margin = max(0.1 * (1 - chance), 2 * (chance * (1 - chance) / count) ** 0.5)
+    if accuracy > chance + margin:
+        return ""
+    return (
+        f"the clean accuracy of {100 * accuracy:.2f} % is near chance ({100 * chance:.2f} %): is normalisation missing "
+        "or doubled, or are the classes in another order? The numbers below say nothing before this is right"
+    )

@@ -98,10 +98,10 @@ class Result:
         )
 
     def report(self, folder: str | Path) -> Path:
-        """Write `report.html`, `table.csv` and `numbers.csv` to a folder and return the path of the page."""
+        """Write `robustness.html` and CSV files of the table and the numbers, and return the path of the page."""
         from aloe_lightning.robustness.page import write_report
 
-        return write_report(self, Path(folder).expanduser())
+        return write_report({str(self.settings["net"]): self}, Path(folder).expanduser())
 
     def save(self, folder: str | Path) -> Path:
         """Write `result.json` and `scores.npz` to a folder and return its path."""

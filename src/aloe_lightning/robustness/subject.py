@@ -76,7 +76,8 @@ def in_pixels(
     if mean is None or std is None:
         if inner is None:
             return net, name, "none: the net gets pixels in [0, 1]"
-        return net, name, f"inside the net, mean {_numbers(inner.mean)}, std {_numbers(inner.std)}"
+        source = next((f" ({m.preprocessing_source})" for m in net.modules() if hasattr(m, "preprocessing_source")), "")
+        return net, name, f"inside the net, mean {_numbers(inner.mean)}, std {_numbers(inner.std)}{source}"
     if inner is not None:
         raise UserError(f"{name} normalises inside, by mean {_numbers(inner.mean)}: leave mean and std out")
     if max(mean) > 1 or max(std) > 1:
@@ -94,14 +95,24 @@ def subject_of(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     num_classes: int | None,
+    title: str | None = None,
 ) -> Subject:
     """Return the subject; its output for a batch of images (N, 3, H, W) decides whether it gives logits or scores.
+
+    Args:
+        net_or_score: what the user gave.
+        images: the first images.
+        mean: see `in_pixels`.
+        std: likewise.
+        num_classes: required number of logits, or None.
+        title: name for messages and tables; None for the class or function.
 
     Raises:
         UserError: if the output is neither (N, K) with K >= 2 nor (N,), is not finite, or has no gradient with respect
             to the images.
     """
     net, name, normalisation = in_pixels(net_or_score, mean, std)
+    name = title or name
     device = _device_of(net)
     x = images.to(device)
     with frozen_eval(net):
