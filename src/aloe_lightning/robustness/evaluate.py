@@ -17,7 +17,7 @@ from aloe_lightning.robustness.attack import BatchAttack, Norm, attack_of
 from aloe_lightning.robustness.images import Data, Images, images_of
 from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warning, size_text, use_of_labels
 from aloe_lightning.robustness.result import Result
-from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors
+from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors, settings_text
 from aloe_lightning.robustness.store import BatchStore, digest_of_net
 from aloe_lightning.robustness.subject import in_pixels, subject_of
 
@@ -116,7 +116,9 @@ def evaluate(
         "norm": norm,
         "preset": preset if attack is None else "given",
         "attack": maximiser.describe(),
-        "detectors": {name: str(detector) for name, detector in named.items()} if subject.kind == "logits" else {},
+        "detectors": {name: settings_text(detector) for name, detector in named.items()}
+        if subject.kind == "logits"
+        else {},
         "seed": seed,
         "weights": digest_of_net(net),
     }

@@ -68,6 +68,11 @@ def detectors_of(given: Detectors) -> dict[str, Detector]:
     return result
 
 
+def settings_text(detector: Detector) -> str:
+    """Return class and settings of a detector, the same text in every process."""
+    return f"{type(detector).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(detector).items())})"
+
+
 def fitted_detectors(subject: Subject, detectors: Mapping[str, Detector], data: FitData | None) -> dict[str, Fitted]:
     """Fit the detectors on the subject's net; a score function is the only detector of its own.
 
