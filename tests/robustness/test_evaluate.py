@@ -159,7 +159,7 @@ def test_sizes_must_agree(sets, net):
     with pytest.raises(UserError, match=r"48x40 pixels, id of 32x32"):
         paper(net, id_data, {"wide": torch.rand(4, 3, 40, 48)})
     result = paper(net, id_data, {"wide": torch.rand(4, 3, 40, 48)}, size=32, sides=("none",))
-    assert result.notes == ["wide: resized to 32x32 pixels from 48x40"]
+    assert result.notes[-1] == "wide: resized to 32x32 pixels from 48x40"
     assert "resized to 32x32 pixels from 48x40" in result.caption
 
 
