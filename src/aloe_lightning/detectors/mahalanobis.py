@@ -213,6 +213,7 @@ def bind(layers: LayerScores, weights: Tensor, bias: float, eta: float, settings
         net=layers.net,
         score=score,
         loss=lambda membership: algorithm_2(layers, weights, bias, membership),
+        approximation=(lambda batch: layers.clean(batch.images) @ weights + bias) if eta else None,
         settings=settings,
         tensors=tensors,
     )

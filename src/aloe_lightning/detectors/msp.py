@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from aloe_lightning.attacks import log_odds
 from aloe_lightning.detectors.detector import Detector, FitData, Fitted
 from aloe_lightning.signatures.checked import checked
 
@@ -28,4 +29,6 @@ class MSP(Detector):
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Return the maximum softmax probability of the net; nothing is fitted."""
-        return Fitted.attacked_through_softmax(net, lambda batch: max_softmax(batch.logits))
+        return Fitted.attacked_through_softmax(
+            net, lambda batch: max_softmax(batch.logits), objective=lambda batch: log_odds(batch.logits)
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import frozen_eval
+from aloe_lightning.attacks import frozen_eval, log_odds
 from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_batches
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.msp import max_softmax
@@ -64,14 +64,22 @@ class ODIN(CacheableDetector):
         return self._bind(net, float(settings["temperature"]), float(settings["eta"]))
 
     def _bind(self, net: nn.Module, temperature: float, eta: float) -> Fitted:
-        def score(batch: ForwardPass) -> Tensor:
+        def stepped_logits(batch: ForwardPass) -> Tensor:
             if not eta:
-                return max_softmax(batch.logits, temperature)
-            stepped = ForwardPass(net, batch.images + eta * _step(batch, temperature))
-            return max_softmax(stepped.logits, temperature)
+                return batch.logits
+            return ForwardPass(net, batch.images + eta * _step(batch, temperature)).logits
+
+        def before_step(batch: ForwardPass) -> Tensor:
+            return log_odds(ForwardPass(net, batch.images).logits, temperature)
 
         return Fitted.attacked_through_softmax(
-            net, score, needs_input_gradient=eta != 0, temperature=temperature, eta=eta
+            net,
+            lambda batch: max_softmax(stepped_logits(batch), temperature),
+            needs_input_gradient=eta != 0,
+            objective=lambda batch: log_odds(stepped_logits(batch), temperature),
+            approximation=before_step if eta else None,
+            temperature=temperature,
+            eta=eta,
         )
 
     def _choose(self, net: nn.Module, data: FitData) -> tuple[float, float]:

@@ -62,7 +62,7 @@ class PytorchOOD(Detector):
             return lambda images: sign * _differentiable(score(ForwardPass(net, images)), self.detector)
 
         if self.attack == "softmax":
-            return Fitted.attacked_through_softmax(net, score)
+            return Fitted.attacked_through_softmax(net, score, has_gradient=False)
         return Fitted(net=net, score=score, loss=loss)
 
     def _library_detector(self) -> Any:
