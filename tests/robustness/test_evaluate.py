@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from aloe_lightning.attacks import pgd_linf
+from aloe_lightning.attacks import ImageSeeds, pgd_linf
 from aloe_lightning.detectors import MSP
 from aloe_lightning.errors import UserError
 from aloe_lightning.metrics import ood_metrics, threshold_at_tpr
 from aloe_lightning.nets import SmallNet
 from aloe_lightning.robustness import Result, evaluate
-from aloe_lightning.robustness.attack import starts
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_a_linear_score_is_moved_by_epsilon(sets):
 def test_a_net_is_attacked_as_in_the_paper(sets, net):
     id_data, ood_data = sets
     result = paper(net, id_data, ood_data, batch_size=11, seed=4)
-    noise = starts((20, 3, 32, 32), 4, "dark", 0)
+    noise = ImageSeeds((4, "dark"), range(20)).noise(ood_data["dark"], "start")
     detector = MSP().fit(net)
     attacked = pgd_linf(
         ood_data["dark"], detector.loss("ood"), eps=1 / 255, step_size=1 / 255, steps=10, random_start=noise
@@ -275,3 +274,40 @@ def test_other_images_or_another_score_in_the_same_folder_are_refused(sets, net,
     with pytest.raises(UserError, match="the score has changed"):
         paper(score, id_data, ood_data, folder=tmp_path)
     assert list(Path(tmp_path).glob("batches-*/id/clean-*.npz"))
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_an_ensemble_is_never_weaker_than_the_paper_on_any_image(preset, sets, net):
+    detectors = ("msp", "odin")
+    weak = paper(net, *sets, detectors=detectors)
+    strong = paper(net, *sets, detectors=detectors, preset=preset, batch_size=13)
+    for detector in detectors:
+        for name, sign in (("id", -1), ("dark", 1)):
+            clean, before, after = (
+                sign * result.scores[detector, name, condition]
+                for result, condition in ((strong, "clean"), (weak, "attacked"), (strong, "attacked"))
+            )
+            assert (after >= clean).all()
+            assert (after >= before - 1e-6).all()
+    assert weak.settings["kinds"] == {"msp": "surrogate", "odin": "surrogate"}
+    assert strong.settings["kinds"] == {"msp": "adaptive", "odin": "adaptive"}
+    shares = strong.settings["members"]["msp/id"]
+    assert sum(share for key, share in shares.items() if key.startswith("worst/")) == pytest.approx(1)
+
+
+def test_a_score_is_attacked_in_an_l2_ball(sets):
+    (images, _), ood_data = sets
+    inner = images * 0.5 + 0.25
+    result = paper(linear_score, inner, ood_data, preset="quick", norm="l2", eps=255)
+    shift = result.scores["linear_score", "id", "clean"] - result.scores["linear_score", "id", "attacked"]
+    assert shift == pytest.approx(np.full(30, 1 / np.sqrt(3072)), rel=1e-2)  # a radius of 1 along the gradient
+
+
+def test_a_masked_score_raises_a_flag(sets):
+    (images, _), ood_data = sets
+
+    def masked(x):
+        return (x.mean((1, 2, 3)) * 1e6).clamp(max=1) + 0 * x.sum((1, 2, 3))
+
+    result = paper(masked, images, ood_data, preset="quick")
+    assert any("the gradient of the score is exactly zero" in note for note in result.notes)

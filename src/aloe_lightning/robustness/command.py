@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aloe_lightning.attacks import Attack
+from aloe_lightning.attacks import Attack, ScoreAttack
 from aloe_lightning.data import ImageFolder, TestFolder, UnlabelledDataset
 from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
@@ -38,7 +38,7 @@ def evaluate_given(
     data: TestFolder,
     ood: Mapping[str, UnlabelledDataset],
     detectors: Mapping[str, Detector],
-    attack: Attack,
+    attack: Attack | ScoreAttack,
 ) -> list[Record]:
     """Evaluate a given net and write result, records and the report of the study.
 

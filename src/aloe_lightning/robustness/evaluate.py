@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from aloe_lightning.attacks import Attack
+from aloe_lightning.attacks import Attack, Norm, ScoreAttack
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import SIDES, Side
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.nets.saved import sizes_of
-from aloe_lightning.robustness.attack import BatchAttack, Norm, attack_of
+from aloe_lightning.robustness.attack import BatchAttack, attack_of, kind_of
 from aloe_lightning.robustness.images import Data, Images, images_of
 from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warning, size_text, use_of_labels
 from aloe_lightning.robustness.result import Result
@@ -33,8 +33,8 @@ def evaluate(
     detectors: Detectors = ("msp",),
     eps: float = 1,
     norm: Norm = "linf",
-    preset: str = "paper",
-    attack: Attack | None = None,
+    preset: str = "standard",
+    attack: Attack | ScoreAttack | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | None = None,
@@ -59,7 +59,8 @@ def evaluate(
             `vim`, `react`, `mahalanobis`) or objects; a score function is its own detector.
         eps: radius of the ball in 1/255 pixel steps.
         norm: `linf` or `l2`.
-        preset: name of the attack.
+        preset: attack on each detector: `paper` (Algorithm 1), or the worst case of an ensemble through the detector's
+            own score, `quick`, `standard` or `extreme`.
         attack: an attack of one's own instead of the preset; it has its own budget, and eps is not used.
         mean: channel means of the normalisation that the net expects, in [0, 1]; None if it takes pixels.
         std: channel standard deviations, likewise.
@@ -112,10 +113,11 @@ def evaluate(
         "num_classes": subject.num_classes,
         "normalisation": subject.normalisation,
         "size": size_text(pixels),
-        "epsilon": float(maximiser.epsilon),
-        "norm": norm,
+        "epsilon": float(getattr(maximiser, "epsilon", eps)),
+        "norm": getattr(maximiser, "norm", norm),
         "preset": preset if attack is None else "given",
         "attack": maximiser.describe(),
+        "kinds": {name: kind_of(maximiser, detector) for name, detector in fitted.items()},
         "detectors": {name: settings_text(detector) for name, detector in named.items()}
         if subject.kind == "logits"
         else {},
@@ -137,13 +139,14 @@ def evaluate(
         run.attacked("id", sets["id"], "id")
     for name in ood_data if {"ood", "both"} & set(sides) else ():
         run.attacked(name, sets[name], "ood")
-    notes = [remark, *(images.note for images in sets.values())]
+    attack_numbers, raised = run.attack_numbers()
+    notes = [remark, *raised, *(images.note for images in sets.values())]
     return Result(
         scores=Scores(run.scores),
         accuracy=accuracy,
         labelled=labelled,
         sides=list(sides),
-        settings={**settings, "counts": run.counts, "pixels": run.digest()},
+        settings={**settings, "counts": run.counts, "pixels": run.digest(), "members": attack_numbers},
         notes=[note for note in notes if note],
     )
 

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from aloe_lightning.attacks import Membership
+from aloe_lightning.attacks import ImageSeeds, Membership
 from aloe_lightning.errors import UserError
+from aloe_lightning.evaluation.ensemble import Ensemble, EnsembleKey, ensemble_arrays
 from aloe_lightning.evaluation.scores import Condition
-from aloe_lightning.robustness.attack import BatchAttack, starts
+from aloe_lightning.robustness.attack import BatchAttack
 from aloe_lightning.robustness.images import Batch, FolderImages, Images
 from aloe_lightning.robustness.store import BatchStore, digest_of_batch
 from aloe_lightning.runtime.progress import progress_display
@@ -35,6 +37,7 @@ class Passes:
         self.digests: dict[str, list[int]] = {}
         self.labels: list[NDArray[np.int64] | None] = []
         self.predictions: list[NDArray[np.int64]] = []
+        self.members: dict[EnsembleKey, NDArray[np.float64]] = {}
 
     def clean(self, name: str, images: Images) -> None:
         """Score a set; of the ID set also remember labels and predictions."""
@@ -69,9 +72,15 @@ class Passes:
                     raise UserError(f"{name}: a second pass gives other images: the order or an augmentation is random")
                 stored = self.store.read(f"{name}/attacked", position, digest)
                 if stored is None:
-                    noise = starts(tuple(batch.images.shape), self.seed, name, done)
-                    scores = self.scorer.attacked(batch.images, membership, noise)
+                    seeds = ImageSeeds((self.seed, name), range(done, done + len(batch.images)))
+                    known = {
+                        key: torch.from_numpy(self.scores[key, name, "clean"][done : done + len(batch.images)])
+                        for key in self.scorer.fitted
+                    }
+                    scores, worst = self.scorer.attacked(batch.images, membership, seeds, known)
                     stored = {f"score/{key}": values.numpy() for key, values in scores.items()}
+                    for key, case in worst.items():
+                        stored |= {"ensemble/" + "/".join(k): v for k, v in ensemble_arrays(key, name, case)}
                     self.store.write(f"{name}/attacked", position, digest, stored)
                 done += len(batch.images)
                 parts.append(stored)
@@ -79,6 +88,18 @@ class Passes:
         finally:
             display.close()
         self._add(name, "attacked", parts)
+        for key in (key for key in parts[0] if key.startswith("ensemble/")):
+            values = np.concatenate([part[key] for part in parts])
+            self.members[EnsembleKey(*_split_key(key, name))] = values
+
+    def attack_numbers(self) -> tuple[dict[str, dict[str, float]], list[str]]:
+        """Return members' shares and flags of an attack on scores by `detector/set`, and the raised flags in words."""
+        ensemble, numbers, raised = Ensemble(self.members), {}, []
+        for detector, name in dict.fromkeys(key[:2] for key in self.members):
+            numbers[f"{detector}/{name}"] = ensemble.numbers(detector, name)
+            flags = [flag for flag in ensemble.flags(detector, name) if flag.raised]
+            raised += [f"attack on {detector}, {name}: {f.message} ({100 * f.value:.0f} %)" for f in flags]
+        return numbers, raised
 
     def digest(self) -> str:
         """Return a digest of the images and labels of all sets."""
@@ -101,6 +122,12 @@ class Passes:
             if not np.isfinite(values).all():
                 raise UserError(f"the scores of {detector} on {name} ({condition}) are not finite (nan or inf)")
             self.scores[detector, name, condition] = values
+
+
+def _split_key(key: str, name: str) -> tuple[str, str, str, str]:
+    """Split `ensemble/detector/set/kind/name`; a detector's name may contain slashes."""
+    head, kind, member = key.removeprefix("ensemble/").rsplit("/", 2)
+    return head.removesuffix(f"/{name}"), name, kind, member
 
 
 def _require_same_scores(stored: Mapping[str, NDArray[Any]], fresh: Mapping[str, NDArray[Any]]) -> None:

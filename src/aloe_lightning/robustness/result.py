@@ -85,11 +85,12 @@ class Result:
     def caption(self) -> str:
         """The threat model and the conventions of the numbers, in sentences."""
         s = self.settings
+        kinds = ", ".join(f"{detector} {kind}" for detector, kind in s["kinds"].items())
         counts = ", ".join(f"{name} ({count})" for name, count in s["counts"].items())
         return " ".join(
             [
                 f"{s['net']}; images of {s['size']} pixels; normalisation {s['normalisation']}.",
-                f"Attack: {s['attack']}, {s['norm']} ball of {s['epsilon']:g}/255, preset {s['preset']}.",
+                f"Attack: {s['attack']}, {s['norm']} ball of {s['epsilon']:g}/255, preset {s['preset']}; {kinds}.",
                 f"Images: {counts}. In percent; higher scores and the positive class are in-distribution.",
                 "AUROC and FPR95 choose the threshold again on the attacked scores; the fixed threshold is that of "
                 "95 % true positives on clean ID images, as in a deployed detector.",
