@@ -93,7 +93,7 @@ def load_program(path: str | Path) -> nn.Module:
             if is_exported:
                 _refuse_pickles(archive, file)
         if is_script:
-            script: nn.Module = torch.jit.load(file, map_location="cpu")
+            script: nn.Module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
             return script.eval().float()
         if is_exported:
             return ExportedNet(torch.export.load(file))

@@ -100,11 +100,12 @@ def evaluate(
     subject = subject_of(net_or_score, first.images[:16], mean, std, num_classes, name)
     say = partial(print, flush=True) if verbose else _silent
     say(f"{subject.description}\nimages: {size_text(pixels)} pixels\nnormalisation: {subject.normalisation}")
-    others = [
-        None if data is None else images_of(name, data, size or pixels[0], count)
-        for name, data in (("train", train), ("outliers", outliers))
-    ]
-    data = fit_data(*others, subject.num_classes, seed, count)
+    fitting = {
+        name: images_of(name, data, size or pixels[0], count)
+        for name, data in {"train": train, "outliers": outliers}.items()
+        if data is not None
+    }
+    data = fit_data(fitting.get("train"), fitting.get("outliers"), subject.num_classes, seed, count)
     fitted = fitted_detectors(subject, named, data)
     scorer = BatchAttack(subject, fitted, maximiser)
     settings: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
@@ -204,7 +205,7 @@ class FolderImages(Images):
         return self
 
     def _read(self, files: list[Path]) -> Tensor:
-        pictures = []
+        pictures: list[NDArray[np.uint8]] = []
         for file in files:
             pixels = read_image(file, size=self.size)
             if self.size is not None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aloe_lightning.attacks import ImageSeeds, Membership
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.ensemble import Ensemble, EnsembleKey, ensemble_arrays
-from aloe_lightning.evaluation.scores import Condition
+from aloe_lightning.evaluation.scores import Condition, ScoreKey
 from aloe_lightning.robustness.attack import BatchAttack
 from aloe_lightning.robustness.images import Batch, FolderImages, Images
 from aloe_lightning.robustness.store import BatchStore, digest_of_batch
@@ -32,7 +32,7 @@ class Passes:
 
     def __init__(self, scorer: BatchAttack, store: BatchStore, pixels: tuple[int, ...], seed: int) -> None:
         self.scorer, self.store, self.pixels, self.seed = scorer, store, pixels, seed
-        self.scores: dict[tuple[str, str, Condition], NDArray[np.float64]] = {}
+        self.scores: dict[ScoreKey, NDArray[np.float64]] = {}
         self.counts: dict[str, int] = {}
         self.digests: dict[str, list[int]] = {}
         self.labels: list[NDArray[np.int64] | None] = []
@@ -74,7 +74,9 @@ class Passes:
                 if stored is None:
                     seeds = ImageSeeds((self.seed, name), range(done, done + len(batch.images)))
                     known = {
-                        key: torch.from_numpy(self.scores[key, name, "clean"][done : done + len(batch.images)])
+                        key: torch.from_numpy(
+                            self.scores[ScoreKey(key, name, "clean")][done : done + len(batch.images)]
+                        )
                         for key in self.scorer.fitted
                     }
                     scores, worst = self.scorer.attacked(batch.images, membership, seeds, known)
@@ -121,7 +123,7 @@ class Passes:
             values = np.concatenate([part[f"score/{detector}"] for part in parts])
             if not np.isfinite(values).all():
                 raise UserError(f"the scores of {detector} on {name} ({condition}) are not finite (nan or inf)")
-            self.scores[detector, name, condition] = values
+            self.scores[ScoreKey(detector, name, condition)] = values
 
 
 def _split_key(key: str, name: str) -> tuple[str, str, str, str]:

@@ -21,7 +21,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 """Keys under which programs save a state dict next to an epoch, an accuracy or an optimiser's state."""
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "backbone.")
 """Prefixes of parameter names that come from a wrapper around a net."""
-HARMLESS = [
+HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),

@@ -75,6 +75,7 @@ class ViM(CacheableDetector):
         def score(images: Tensor) -> Tensor:
             features, logits, _ = last_layer(net, images)
             virtual = alpha * ((features.double() - origin) @ residual).norm(dim=1)
-            return logits.double().logsumexp(dim=1) - virtual
+            energy: Tensor = logits.double().logsumexp(dim=1)
+            return energy - virtual
 
         return attacked_through_score(net, score, settings, tensors)
