@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aloe_lightning.data.sets.named import PictureSet
     from aloe_lightning.data.sets.outliers import ImageNet32, RandomImages300K, TinyImages
     from aloe_lightning.data.sets.svhn import SVHN
-    from aloe_lightning.data.sets.test_only import NoOutliers, TestFolder
+    from aloe_lightning.data.test_only import NoOutliers, TestFolder
 
 _NAMES = {
     "batches": ("Batch",),
@@ -32,7 +32,7 @@ _NAMES = {
     "sets.named": ("PictureSet",),
     "sets.outliers": ("ImageNet32", "RandomImages300K", "TinyImages"),
     "sets.svhn": ("SVHN",),
-    "sets.test_only": ("NoOutliers", "TestFolder"),
+    "test_only": ("NoOutliers", "TestFolder"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -14,6 +14,19 @@ Array = NDArray[np.float64]
 RESAMPLES = 500
 MEAN = "mean of the sets"
 COLUMNS = ["detector", "ood", "side", "metric", "value", "low", "high"]
+HEADINGS = {
+    "auroc": "AUROC",
+    "fpr95": "FPR95",
+    "tpr_fixed": "TPR, fixed threshold",
+    "fpr_fixed": "FPR, fixed threshold",
+}
+"""The metrics of the table."""
+SIDE_HEADINGS: dict[Side, str] = {
+    "none": "clean",
+    "id": "ID attacked",
+    "ood": "OOD attacked",
+    "both": "both attacked",
+}
 
 
 def numbers_of(scores: Scores, sides: Sequence[Side], seed: int = 0) -> pd.DataFrame:

@@ -1,24 +1,64 @@
 """The report of an evaluation: one HTML page with the clean accuracy first, the table and histograms; CSV files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from aloe_lightning.evaluation.scores import Condition
+from aloe_lightning.evaluation.records import Side
+from aloe_lightning.evaluation.scores import Condition, Scores
+from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS
 from aloe_lightning.robustness.passes import accuracy_text
-from aloe_lightning.robustness.result import HEADINGS, SIDE_HEADINGS, Result
 from aloe_lightning.storage.files import atomic_write
 
 COLOURS = ("#1f6fb4", "#d1495b", "#e08e45", "#6b4c9a", "#3a7d44", "#8a6d3b", "#7f7f7f")
 BINS = 40
 
 
-def write_report(results: Mapping[str, Result], folder: Path) -> Path:
+class Reported(Protocol):
+    """The parts of a `Result` that the report shows."""
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of every image."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Clean accuracy."""
+
+    @property
+    def labelled(self) -> int:
+        """Number of images behind it."""
+
+    @property
+    def sides(self) -> Sequence[Side]:
+        """Attacked sides."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Settings of the evaluation."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Remarks."""
+
+    @property
+    def numbers(self) -> pd.DataFrame:
+        """Every number with its interval."""
+
+    @property
+    def caption(self) -> str:
+        """Threat model and conventions."""
+
+    def table(self) -> pd.DataFrame:
+        """Return the table in percent."""
+
+
+def write_report(results: Mapping[str, Reported], folder: Path) -> Path:
     """Write `report.html`, `table.csv` and `numbers.csv` of one or several nets, and return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = pd.concat({name: result.table() for name, result in results.items()}, names=["net"])
@@ -32,7 +72,7 @@ def write_report(results: Mapping[str, Result], folder: Path) -> Path:
     return page
 
 
-def html_of(results: Mapping[str, Result]) -> str:
+def html_of(results: Mapping[str, Reported]) -> str:
     """Return the page, which needs no other file."""
     style = files("aloe_lightning.report.renderers").joinpath("page.css").read_text()
     title = f"Does {' or '.join(results)} survive?"
@@ -61,13 +101,13 @@ def html_of(results: Mapping[str, Result]) -> str:
     return f"{head}<title>{escape(title)}</title>\n<style>\n{style}</style></head>\n<body>\n{body}\n</body>\n</html>\n"
 
 
-def _accuracy(result: Result) -> str:
+def _accuracy(result: Reported) -> str:
     if result.accuracy is None:
         return "clean accuracy: not known"
     return accuracy_text(result.accuracy, result.labelled)
 
 
-def _table(results: Mapping[str, Result]) -> str:
+def _table(results: Mapping[str, Reported]) -> str:
     sides = next(iter(results.values())).sides
     spans = "".join(f'<th colspan="{len(HEADINGS)}">{SIDE_HEADINGS[side]}</th>' for side in sides)
     names = "".join(f"<th>{heading}</th>" for _ in sides for heading in HEADINGS.values())
@@ -89,7 +129,7 @@ def _cell(row: "pd.Series[Any]") -> str:
     return f'<span class="value">{100 * row.value:.2f}</span>{margin}'
 
 
-def _histograms(result: Result, name: str) -> str:
+def _histograms(result: Reported, name: str) -> str:
     from aloe_lightning.metrics import threshold_at_tpr
     from aloe_lightning.report.figures.files import Drawing, new_figure
 

@@ -12,22 +12,8 @@ import pandas as pd
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Side
 from aloe_lightning.evaluation.scores import Scores
-from aloe_lightning.robustness.numbers import numbers_of
+from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, numbers_of
 from aloe_lightning.storage.files import write_json
-
-HEADINGS = {
-    "auroc": "AUROC",
-    "fpr95": "FPR95",
-    "tpr_fixed": "TPR, fixed threshold",
-    "fpr_fixed": "FPR, fixed threshold",
-}
-"""The metrics of the table."""
-SIDE_HEADINGS: dict[Side, str] = {
-    "none": "clean",
-    "id": "ID attacked",
-    "ood": "OOD attacked",
-    "both": "both attacked",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
