@@ -1,6 +1,6 @@
 """ODIN: temperature and an input step towards confidence (Liang, Li and Srikant, arXiv:1706.02690)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,7 +84,8 @@ class ODIN(CacheableDetector):
 
     def _choose(self, net: nn.Module, data: FitData) -> tuple[float, float]:
         """Return the pair of least FPR at 95 % TPR between training images and noise; of equals, of greatest AUROC."""
-        sides = data.sample(data.inliers(), self.noise, "odin"), random_noise(self.noise, data.seed)
+        inliers = data.sample(data.inliers(), self.noise, "odin")
+        sides = inliers, random_noise(self.noise, data.seed, inliers.shape[2:])
         temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
         etas = ETAS if self.eta is None else (self.eta,)
         quality: dict[tuple[float, float], tuple[float, float]] = {}
@@ -107,8 +108,8 @@ def _step(batch: ForwardPass, temperature: float) -> Tensor:
     return batch.gradient_sign(lambda logits: (logits.float() / temperature).log_softmax(dim=1).amax(dim=1))
 
 
-def random_noise(count: int, seed: int) -> Tensor:
-    """Draw noise images (count, 3, 32, 32) in [0, 1]: the first half Gaussian and clipped, the other half uniform."""
+def random_noise(count: int, seed: int, size: Sequence[int] = (32, 32)) -> Tensor:
+    """Draw noise images (count, 3, *size) in [0, 1]: the first half Gaussian and clipped, the other half uniform."""
     draws = generator(seed, "noise")
-    gaussian = torch.randn(count // 2, 3, 32, 32, generator=draws).add_(0.5).clamp_(0, 1)
-    return torch.cat([gaussian, torch.rand(count - count // 2, 3, 32, 32, generator=draws)])
+    gaussian = torch.randn(count // 2, 3, *size, generator=draws).add_(0.5).clamp_(0, 1)
+    return torch.cat([gaussian, torch.rand(count - count // 2, 3, *size, generator=draws)])
