@@ -47,7 +47,7 @@ LIGHT = [
     ),
     *(f"cli/{path.stem}" for path in sorted((ROOT / "cli").glob("*.py"))),
     *("data/__init__", "data/__main__", "data/catalogue/__init__", "data/catalogue/card"),
-    *(f"data/download/{name}" for name in ("fetch", "unpack")),
+    "data/download/fetch",
 ]
 """Files that answer `--help`, a mistake, `--dry` or `data list`: nobody waits for torch there."""
 FILES = sorted(path for path in ROOT.rglob("*.py") if "conf" not in path.relative_to(ROOT).parts)

@@ -124,7 +124,7 @@ def cut(path, kept=0.5):
 
 def test_data_that_is_nowhere(refused):
     line = refused("+experiment=cifar10_aloe", "paths.data=/nowhere")
-    assert line.startswith("CIFAR-10 is not there in /nowhere/cifar-10-batches-py: ")
+    assert line.startswith("CIFAR-10 is not there: no cifar-10-batches-py/data_batch_1 in /nowhere: ")
     assert "prepare cifar10 --root /nowhere" in line
     assert "paths.data" in line
 
@@ -132,7 +132,7 @@ def test_data_that_is_nowhere(refused):
 def test_an_incomplete_folder(refused, root):
     (root / "cifar-10-batches-py" / "data_batch_3").unlink()
     line = refused(*on(root))
-    assert line.startswith(f"CIFAR-10 is incomplete, data_batch_3 missing in {root / 'cifar-10-batches-py'}: ")
+    assert line.startswith(f"CIFAR-10 is incomplete in {root}, cifar-10-batches-py/data_batch_3 missing: ")
 
 
 def test_a_truncated_batch(refused, root):
@@ -476,7 +476,7 @@ def test_the_literal_command_ends_with_2_and_one_line(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{ERROR}CIFAR-10 is not there in /nowhere/cifar-10-batches-py: ")
+    assert line.startswith(f"{ERROR}CIFAR-10 is not there: no cifar-10-batches-py/data_batch_1 in /nowhere: ")
     assert done.stdout == ""
 
 

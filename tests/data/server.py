@@ -96,3 +96,4 @@ def fail_writes(monkeypatch, name, number):
 
     monkeypatch.setattr("builtins.open", opening)
     monkeypatch.setattr("io.open", opening)
+    monkeypatch.setattr("tarfile.bltn_open", opening)

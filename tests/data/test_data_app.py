@@ -15,7 +15,7 @@ from aloe_lightning.data import Demo, NpyImages
 from aloe_lightning.data import __main__ as app
 from aloe_lightning.data import contact_sheet as sheet
 from aloe_lightning.data.catalogue import cards
-from aloe_lightning.data.download.check import check, check_custom
+from aloe_lightning.data.download.check import check
 from aloe_lightning.data.sets import demo_pictures
 from aloe_lightning.errors import UserError
 from data.archives import (
@@ -122,14 +122,6 @@ def test_incomplete_sets_are_listed_with_what_is_missing(run, tmp_path):
     missing = "gtsrb/GTSRB/Final_Test/Images, gtsrb/GT-final_test.csv"
     assert rows["gtsrb"][-1] == f"incomplete: {missing} missing"
     assert rows["imagenet32"][-1] == "incomplete: imagenet32/train_data_batch_4 missing"
-
-
-@pytest.mark.parametrize(
-    ("size", "told"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (170_498_071, "170.5 MB"), (243_615_796_224, "243.6 GB")],
-)
-def test_sizes_are_told_in_the_unit_that_suits_them(size, told):
-    assert app.readable_size(size) == told
 
 
 def test_the_root_is_the_environments_unless_given(run, tmp_path, monkeypatch):
@@ -266,9 +258,9 @@ def test_a_part_of_any_set_is_usable_and_what_it_lacks_is_noted(sets, name):
 
 
 @pytest.mark.parametrize("name", cards())
-def test_a_set_that_is_not_there_is_missing_and_the_remedy_is_noted(tmp_path, name):
+def test_a_set_that_is_not_there_is_missing_and_how_to_obtain_it_is_noted(tmp_path, name):
     verdict = check(name, tmp_path)
-    assert (verdict.state, verdict.counts, verdict.note) == ("missing", {}, cards()[name].remedy(tmp_path))
+    assert (verdict.state, verdict.counts, verdict.note) == ("missing", {}, cards()[name].how_to_obtain(tmp_path))
 
 
 def damage(root, name):
@@ -341,7 +333,7 @@ def make_own(folder):
 @pytest.mark.parametrize(("name", "count"), [("mine.npy", 20), ("mine", 5), ("mine.npz", 7)])
 def test_images_of_ones_own_are_counted(tmp_path, name, count):
     make_own(tmp_path)
-    verdict = check_custom(tmp_path / name)
+    verdict = check(tmp_path / name, tmp_path)
     assert (verdict.state, verdict.counts, verdict.note) == ("usable", {"images": count}, "")
 
 

@@ -20,55 +20,17 @@ if TYPE_CHECKING:
     from aloe_lightning.data.sets.svhn import SVHN
     from aloe_lightning.data.test_only import NoOutliers, TestFolder
 
-_NAMES = {
-    "batches": ("Batch",),
-    "datamodule": ("BatchSizes", "InDistribution", "RobustOODData", "UnlabelledDataset"),
-    "images.files": ("ImageFolder", "NpyImages"),
-    "images.source": ("ImageSet", "ImageSource", "MappedImages"),
-    "sets.cifar": ("CIFAR10", "CIFAR100", "CIFAR10Test", "CIFAR100Test"),
-    "sets.custom": ("CustomDataset", "LabelledArrays", "LabelledFolder"),
-    "sets.demo": ("Demo", "DemoOOD", "DemoOutliers"),
-    "sets.gtsrb": ("GTSRB",),
-    "sets.named": ("PictureSet",),
-    "sets.outliers": ("ImageNet32", "RandomImages300K", "TinyImages"),
-    "sets.svhn": ("SVHN",),
-    "test_only": ("NoOutliers", "TestFolder"),
-}
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
-
-__all__ = [
-    "CIFAR10",
-    "CIFAR100",
-    "GTSRB",
-    "SVHN",
-    "Batch",
-    "BatchSizes",
-    "CIFAR10Test",
-    "CIFAR100Test",
-    "CustomDataset",
-    "Demo",
-    "DemoOOD",
-    "DemoOutliers",
-    "ImageFolder",
-    "ImageNet32",
-    "ImageSet",
-    "ImageSource",
-    "InDistribution",
-    "LabelledArrays",
-    "LabelledFolder",
-    "MappedImages",
-    "NoOutliers",
-    "NpyImages",
-    "PictureSet",
-    "RandomImages300K",
-    "RobustOODData",
-    "TestFolder",
-    "TinyImages",
-    "UnlabelledDataset",
-]
+__all__ = ["Batch", "BatchSizes", "InDistribution", "RobustOODData", "UnlabelledDataset"]
+__all__ += ["ImageFolder", "ImageSet", "ImageSource", "MappedImages", "NpyImages", "PictureSet"]
+__all__ += ["CIFAR10", "CIFAR100", "GTSRB", "CustomDataset", "Demo", "LabelledArrays", "LabelledFolder"]
+__all__ += ["SVHN", "CIFAR10Test", "CIFAR100Test", "DemoOOD", "NoOutliers", "TestFolder"]
+__all__ += ["DemoOutliers", "ImageNet32", "RandomImages300K", "TinyImages"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    from aloe_lightning.signatures.source import read_module
+
+    source = read_module(__name__)  # its imports include those above that only type checkers run
+    if source is None or name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    return getattr(import_module(source.imports[name][0]), name)

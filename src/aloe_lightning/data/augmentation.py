@@ -1,8 +1,12 @@
 """Augmentation of a whole batch at once, with separate random numbers for every sample."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from aloe_lightning.data.images.source import ImageSet
 
 
 def random_crop_flip(images: Tensor, padding: int = 4, generator: torch.Generator | None = None) -> Tensor:
@@ -29,3 +33,22 @@ def random_crop_flip(images: Tensor, padding: int = 4, generator: torch.Generato
     sample = torch.arange(count, device=device).view(-1, 1, 1, 1)
     channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
     return padded[sample, channel, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]
+
+
+class CropAndFlip:
+    """The part of in-distribution data that is augmented as CIFAR is and holds no images out but the test set.
+
+    Attributes:
+        augment: pad training images by 4 pixels, crop them at random and flip them at random.
+    """
+
+    split: ClassVar[str] = "test"
+    augment: bool
+
+    def excluded_from_training(self) -> dict[str, ImageSet]:
+        """Return no images: the test set is excluded anyway."""
+        return {}
+
+    def augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a training batch, uint8 (B, 3, 32, 32), cropped and flipped at random if `augment`."""
+        return random_crop_flip(images, generator=generator) if self.augment else images

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
         inliers: (B, 3, 32, 32).
         labels: int64 (B,).
         outliers: (B', 3, 32, 32), empty for objectives without outliers.
-        seed: of everything random that is done with this batch.
+        seed: seed of everything random that is done with this batch.
     """
 
     inliers: Tensor
@@ -55,7 +55,7 @@ class EpochSampler(Sampler[BatchIndices]):
         num_outliers: size of the outlier set, 0 for none.
         inlier_batch: inliers per step and process.
         outlier_batch: outliers per step and process.
-        seed: of the order.
+        seed: seed of the order.
         outlier_order: order of the outlier set.
     """
 
@@ -102,14 +102,14 @@ class EpochSampler(Sampler[BatchIndices]):
     def _outliers(self, count: int, order: torch.Generator) -> Tensor:
         """Return the indices (count,) of this process's outliers in this epoch; empty if there are no outliers."""
         rank, world = rank_and_world_size()
-        if self.num_outliers == 0:
+        if count == 0:
             return torch.empty(0, dtype=torch.int64)
         if self.outlier_order == "blocks":
             start = int(torch.randint(self.num_outliers, (), generator=order)) + rank * count
             return torch.arange(start, start + count) % self.num_outliers
         rounds = -(-count * world // self.num_outliers)
         orders = [torch.randperm(self.num_outliers, generator=order) for _ in range(rounds)]
-        return torch.cat(orders)[rank::world][:count] if orders else torch.empty(0, dtype=torch.int64)
+        return torch.cat(orders)[rank::world][:count]
 
 
 class TrainingImages(Dataset[Batch]):
@@ -120,8 +120,7 @@ class TrainingImages(Dataset[Batch]):
 
     def __getitem__(self, indices: BatchIndices) -> Batch:
         assert self.inliers.labels is not None
-        outliers = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
-        if self.outliers is not None:
-            outliers = self.outliers.take(indices.outliers)
-        labels = self.inliers.labels[indices.inliers]
-        return Batch(self.inliers.take(indices.inliers), labels, outliers, indices.seed)
+        no_outliers = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
+        outliers = no_outliers if self.outliers is None else self.outliers.take(indices.outliers)
+        inliers, labels = self.inliers.take(indices.inliers), self.inliers.labels[indices.inliers]
+        return Batch(inliers, labels, outliers, indices.seed)

@@ -1,10 +1,8 @@
 """Contact sheets: a sample of a data set in one picture."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -14,7 +12,7 @@ from aloe_lightning.data.sets.sign_warp import warp_signs
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.seeding import generator
 
-SCALE, GAP, MARGIN = 2, 4, 34  # sheet pixels per pixel, between images, and for the label of a row
+SIDE, GAP, MARGIN = 64, 4, 34  # sheet pixels per image, between images, and for the label of a row
 ROWS, COLUMNS, CLASSES, VERSIONS = 10, 16, 50, 11
 
 
@@ -35,57 +33,39 @@ def sample_rows(source: ImageSource, seed: int = 0) -> list[SheetRow]:
     if source.labels is None:
         parts = torch.split(sample(torch.arange(len(source)), ROWS * COLUMNS), COLUMNS)
         return [SheetRow("", images) for images in parts]
-    return [SheetRow(str(label), sample(members, COLUMNS)) for label, members in classes_of(source.labels)]
+    return [SheetRow(label, sample(members, COLUMNS)) for label, members in _classes_of(source.labels)]
 
 
 def augmented_rows(source: ImageSource, seed: int = 0) -> list[SheetRow]:
-    """Return, for each class, one image and eleven versions of it by the augmentation of traffic signs.
-
-    Raises:
-        UserError: if the set has no classes.
-    """
+    """Return a row for each class: an image and eleven versions of it by the augmentation of traffic signs."""
     if source.labels is None:
         raise UserError("--augmented shows a row for each class; this set has none")
     draws = generator(seed, "contact sheet")
     rows = []
-    for label, members in classes_of(source.labels):
+    for label, members in _classes_of(source.labels):
         original = source.take(members[torch.randint(len(members), (1,), generator=draws)])
         versions = warp_signs(original.expand(VERSIONS, -1, -1, -1), draws)
-        rows.append(SheetRow(str(label), torch.cat([original, versions])))
+        rows.append(SheetRow(label, torch.cat([original, versions])))
     return rows
 
 
-def classes_of(labels: Tensor) -> list[tuple[int, Tensor]]:
+def _classes_of(labels: Tensor) -> list[tuple[str, Tensor]]:
     """Return the first 50 classes that occur, with the indices of their images."""
-    return [(label, torch.nonzero(labels == label).ravel()) for label in sorted(set(labels.tolist()))[:CLASSES]]
+    return [(str(label), torch.nonzero(labels == label).ravel()) for label in labels.unique().tolist()[:CLASSES]]
 
 
 def contact_sheet(rows: Sequence[SheetRow], blocks: int = 1) -> Image.Image:
     """Draw rows of images, distributed over a number of blocks next to each other."""
-    columns = max(len(row.images) for row in rows)
     rows_per_block = -(-len(rows) // blocks)
     margin = MARGIN if any(row.label for row in rows) else GAP
-    cell = 32 * SCALE + GAP
-    width = margin + columns * cell
+    cell = SIDE + GAP
+    width = margin + max(len(row.images) for row in rows) * cell
     sheet = Image.new("RGB", (blocks * width, GAP + rows_per_block * cell), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=16)
     for number, row in enumerate(rows):
-        left, top = (number // rows_per_block) * width, GAP + (number % rows_per_block) * cell
-        pen.text((left + margin - 6, top + 16 * SCALE), row.label, fill="black", font=font, anchor="rm")
+        left, top = (number // rows_per_block) * width + margin, GAP + (number % rows_per_block) * cell
+        pen.text((left - 6, top + SIDE // 2), row.label, fill="black", font=font, anchor="rm")
         for column, pixels in enumerate(row.images.permute(0, 2, 3, 1).numpy()):
-            large = np.repeat(np.repeat(pixels, SCALE, 0), SCALE, 1)
-            sheet.paste(Image.fromarray(large), (left + margin + column * cell, top))
+            picture = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left + column * cell, top))
     return sheet
-
-
-def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Save a sheet as PNG.
-
-    Raises:
-        UserError: if that is not possible.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, format="PNG", optimize=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error}): choose another --output") from error

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from aloe_lightning.data.augmentation import random_crop_flip
 from aloe_lightning.data.batches import Batch, EpochSampler, TrainingImages
-from aloe_lightning.data.images.duplicates import Duplicates, digest_of, exclude_duplicates, hashes_of
+from aloe_lightning.data.images.duplicates import Duplicates, digest_of, exclude_duplicates, set_hashes
 from aloe_lightning.data.images.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
@@ -87,7 +87,7 @@ class RobustOODData(LightningDataModule):
         ood: OOD test sets by name.
         name: label of the in-distribution data in messages.
         batch: batch sizes.
-        seed: of the order of the images.
+        seed: seed of the order of the images.
         uses_outliers: put outliers into the training batches.
         perceptual_distance: also exclude outliers that look like such an image: see `find_duplicates`.
         num_workers: processes that gather batches; 0 is fastest for data in memory.
@@ -118,9 +118,8 @@ class RobustOODData(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the training data once."""
-        if stage != "fit" or self._training is not None:
-            return
-        self._training = TrainingImages(self.train_images, self.outlier_images if self.uses_outliers else None)
+        if stage == "fit" and self._training is None:
+            self._training = TrainingImages(self.train_images, self.outlier_images if self.uses_outliers else None)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return batches of uint8 images in the order of `EpochSampler`."""
@@ -150,7 +149,7 @@ class RobustOODData(LightningDataModule):
         outliers = batch.outliers
         if self.inliers.augment_outliers:
             outliers = random_crop_flip(outliers, generator=generator)
-        return batch._replace(inliers=_unit(inliers), outliers=_unit(outliers))
+        return batch._replace(inliers=inliers.float().div_(255), outliers=outliers.float().div_(255))
 
     def test_set(self, limit: int | None = None) -> ImageSet:
         """Return the in-distribution test images, or `limit` of them drawn by a fixed seed."""
@@ -167,7 +166,7 @@ class RobustOODData(LightningDataModule):
             "train": None if training is None else len(training.inliers),
             self.inliers.split: len(self._test),
             "outliers": None if training is None or training.outliers is None else len(training.outliers),
-            "outliers_left_out": None if self.duplicates is None else self.duplicates.count_by_set,
+            "outliers_excluded": None if self.duplicates is None else self.duplicates.count_by_set,
             "ood": {name: len(source) for name, source in self._ood.items()},
         }
 
@@ -193,8 +192,8 @@ class RobustOODData(LightningDataModule):
     def overlaps(self) -> dict[str, int]:
         """Return how many in-distribution test images are also training images, or in each OOD test set."""
         others = dict(self._ood) if self._training is None else {"training": self._training.inliers, **self._ood}
-        test_hashes = hashes_of(self._test)
-        counts = {name: int(np.isin(test_hashes, hashes_of(images)).sum()) for name, images in others.items()}
+        test_hashes = set_hashes(self._test)
+        counts = {name: int(np.isin(test_hashes, set_hashes(images)).sum()) for name, images in others.items()}
         return {name: count for name, count in counts.items() if count}
 
     @cached_property
@@ -224,11 +223,6 @@ class RobustOODData(LightningDataModule):
     @cached_property
     def _ood(self) -> dict[str, ImageSource]:
         return {name: source.load() for name, source in self.ood.items()}
-
-
-def _unit(images: Tensor) -> Tensor:
-    """Convert uint8 to float32 in [0, 1]."""
-    return images.to(torch.float32).div_(255)
 
 
 def _in_memory(source: ImageSource) -> ImageSet:

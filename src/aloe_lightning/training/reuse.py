@@ -68,7 +68,7 @@ def trained_weights(
 
 
 def _metadata(config: dict[str, Any], trainer: Trainer, data: RobustOODData, saver: StateSaver) -> dict[str, Any]:
-    sizes = {key: value for key, value in data.sizes().items() if key in ("train", "outliers", "outliers_left_out")}
+    sizes = {key: value for key, value in data.sizes().items() if key in ("train", "outliers", "outliers_excluded")}
     return {
         "seconds": round(saver.training_seconds, 1),
         "steps": trainer.global_step,

@@ -15,9 +15,9 @@ import pytest
 
 from aloe_lightning.data.catalogue import cards
 from aloe_lightning.data.download import fetch
-from aloe_lightning.data.download.fetch import ChecksumError, DiskFull, DownloadError, prepare
-from aloe_lightning.data.download.unpack import BrokenArchive, UnsafeArchive
+from aloe_lightning.data.download.fetch import ArchiveError, prepare
 from aloe_lightning.errors import UserError
+from aloe_lightning.runtime import progress
 from data.archives import contents, make_archives, replaced, tree, write_tar
 from data.server import Host, fail_writes
 
@@ -146,14 +146,14 @@ def test_what_must_not_be_fetched_says_what_to_do_by_hand(name, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "error", "told", "requests"),
     [
-        ("404", DownloadError, "404", 1),
-        ("500", DownloadError, "500", 1),
-        ("truncated", DownloadError, "more expected", 2),
-        ("reset", DownloadError, "cannot be downloaded", 2),
-        ("hanging", DownloadError, "timed out", 2),
-        ("stalled", DownloadError, "timed out", 2),
-        ("altered", ChecksumError, "is not the official file", 1),
-        ("page", ChecksumError, "is not the official file: 26 bytes with MD5", 1),
+        ("404", ArchiveError, "404", 1),
+        ("500", ArchiveError, "500", 1),
+        ("truncated", ArchiveError, "more expected", 2),
+        ("reset", ArchiveError, "cannot be downloaded", 2),
+        ("hanging", ArchiveError, "timed out", 2),
+        ("stalled", ArchiveError, "timed out", 2),
+        ("altered", ArchiveError, "is not the official file", 1),
+        ("page", ArchiveError, "is not the official file: 26 bytes with MD5", 1),
     ],
 )
 def test_a_fault_of_the_host_is_told_by_name_and_leaves_nothing(card, fault, error, told, requests, of, host, root):
@@ -178,7 +178,7 @@ def test_a_host_that_is_gone_is_told(archives, root):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: nobody else gets the port
         card = replaced(CIFAR10, f"http://127.0.0.1:{taken.getsockname()[1]}", archives)
-        fails(card, root, DownloadError, "cannot be downloaded ([Errno 111] Connection refused)")
+        fails(card, root, ArchiveError, "cannot be downloaded ([Errno 111] Connection refused)")
 
 
 @pytest.mark.parametrize("fault", ["labelled", "unsized"])
@@ -190,7 +190,7 @@ def test_peculiar_headers_change_nothing(card, fault, of, host, root):
 
 def test_a_set_of_three_archives_goes_on_where_it_stopped(of, host, root):
     host.faults["GTSRB_Final_Test_Images.zip"] = "404"
-    with pytest.raises(DownloadError, match="404"):
+    with pytest.raises(ArchiveError, match="404"):
         prepare(of(GTSRB), root)
     assert files_below(root) == official(replace(GTSRB, archives=GTSRB.archives[:1]))
     host.faults.clear()
@@ -243,7 +243,7 @@ def test_copies_placed_by_hand_are_taken_and_kept(card, of, host, archives, root
 def test_a_bad_copy_placed_by_hand_is_refused_by_name_and_kept(card, of, host, archives, root):
     (file,) = files_of(card)
     (root / file).write_bytes(b"not the file")
-    fails(of(card), root, ChecksumError, f"{root / file} is not the official file: 12 bytes with MD5")
+    fails(of(card), root, ArchiveError, f"{root / file} is not the official file: 12 bytes with MD5")
     assert host.requests == {}
     shutil.copy(archives / file, root)
     prepare(of(card), root)
@@ -260,7 +260,7 @@ def test_a_full_disk_is_told_with_what_is_free(card, file, number, of, root, mon
     with monkeypatch.context() as patch:
         fail_writes(patch, file, number)
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 7, 1234))
-        fails(of(card), root, DiskFull, *files_of(card), f"1,234 bytes are free in {root}; make room and run")
+        fails(of(card), root, UserError, *files_of(card), f"1,234 bytes are free in {root}; make room and run")
     recovers(of(card), root)
 
 
@@ -272,7 +272,7 @@ def test_a_full_disk_is_told_when_a_copy_placed_by_hand_is_copied(of, archives, 
     shutil.copy(archives / "test_32x32.mat", root)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        fails(of(SVHN), root, DiskFull, f"bytes are free in {root}")
+        fails(of(SVHN), root, UserError, f"bytes are free in {root}")
     prepare(of(SVHN), root)
     assert (root / "svhn" / "test_32x32.mat").read_bytes() == (root / "test_32x32.mat").read_bytes()
 
@@ -291,7 +291,7 @@ def test_a_root_that_is_a_file_is_told(of, tmp_path):
     assert contents(tmp_path) == {"root": b"a file"}
 
 
-@pytest.mark.parametrize("step", ["_download", "_verify", "unpack"])
+@pytest.mark.parametrize("step", ["_download", "_verify", "_extract"])
 def test_an_interruption_leaves_nothing(step, of, root, monkeypatch):
     def then_interrupt(*given):
         really(*given)
@@ -321,31 +321,20 @@ def other(host, tmp_path):
 
 def test_a_cut_archive_with_the_right_sum_is_broken(other, archives, root):
     card = other(ISUN, (archives / "iSUN.tar.gz").read_bytes()[:500])
-    fails(card, root, BrokenArchive, "iSUN.tar.gz is truncated or corrupt")
+    fails(card, root, ArchiveError, "iSUN.tar.gz is truncated or corrupt")
 
 
 def test_an_archive_that_lacks_the_set_is_broken(other, root, tmp_path):
     write_tar(tmp_path / "made.tar.gz", {"isun/1.jpeg": b"in another folder"})
     card = other(ISUN, (tmp_path / "made.tar.gz").read_bytes())
-    fails(card, root, BrokenArchive, "/iSUN.tar.gz does not contain iSUN;")
+    fails(card, root, ArchiveError, "/iSUN.tar.gz does not contain iSUN;")
 
 
 def test_an_unsafe_archive_with_the_right_sum_is_refused(other, root, tmp_path):
     write_tar(tmp_path / "made.tar.gz", {"iSUN/1.jpeg": b"good", "../../../../evil": b"evil"})
     card = other(ISUN, (tmp_path / "made.tar.gz").read_bytes())
-    fails(card, root, UnsafeArchive, "iSUN.tar.gz is refused: it would write to '..")
+    fails(card, root, ArchiveError, "iSUN.tar.gz is refused ('../../../../evil' would be extracted to")
     assert not list(tmp_path.parent.rglob("evil"))
-
-
-def test_an_archive_may_not_unpack_to_more_than_its_card_says(of, root):
-    card = of(ISUN)
-    tight = replace(card, archives=(replace(card.archives[0], limit=100),))
-    fails(tight, root, UnsafeArchive, "its files exceed the 100 bytes that this set may have")
-
-
-def test_an_archive_without_a_published_sum_is_taken_as_it_is(other, archives, root):
-    card = other(ISUN, (archives / "iSUN.tar.gz").read_bytes())
-    recovers(replace(card, archives=(replace(card.archives[0], md5=None),)), root)
 
 
 def wait_until(condition):
@@ -432,7 +421,7 @@ def shown(monkeypatch):
     """The bars of downloads, in thousands of bytes."""
     bars = []
     monkeypatch.setattr(fetch, "MB", 1000)
-    monkeypatch.setattr(fetch, "progress_display", lambda *given: bars.append(Shown(*given)) or bars[-1])
+    monkeypatch.setattr(progress, "progress_display", lambda *given: bars.append(Shown(*given)) or bars[-1])
     return bars
 
 
@@ -447,6 +436,6 @@ def test_a_download_shows_how_far_it_is(of, archives, root, shown):
 
 def test_the_bar_goes_when_the_download_fails(of, host, root, shown):
     host.faults["test_32x32.mat"] = "stalled"
-    with pytest.raises(DownloadError):
+    with pytest.raises(ArchiveError):
         prepare(of(SVHN), root)
     assert [(bar.closed, bar.told[-1] < bar.total) for bar in shown] == [(1, True), (1, True)]

@@ -343,7 +343,7 @@ def test_no_duplicate_is_ever_trained_on(tmp_path, monkeypatch, identity):
         "train": 6,
         "test": 2,
         "outliers": 4,
-        "outliers_left_out": excluded,
+        "outliers_excluded": excluded,
         "ood": {"far": 2, "farther": 1},
     }
     assert str(data.duplicates) == "5 (2 in tiny (training), 2 in tiny (test), 2 in far)"

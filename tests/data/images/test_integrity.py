@@ -6,31 +6,17 @@ import pickle
 import numpy as np
 import pytest
 
-from aloe_lightning.data.images.integrity import read_npy, read_pickle, require_files
+from aloe_lightning.data.images.integrity import read_npy, read_pickle, verify_md5
 from aloe_lightning.errors import UserError
 from data.fakes import make_npy, noise, write_pickle
 
 
-def test_files_that_are_there_with_their_sums_pass(tmp_path):
-    (tmp_path / "a").write_bytes(b"aloe")
-    sums = {"a": hashlib.md5(b"aloe").hexdigest()}
-    assert require_files("Set", tmp_path, sums, verify=True, remedy="") is None
-
-
-def test_sums_are_compared_only_when_asked(tmp_path):
-    (tmp_path / "a").write_bytes(b"aloe")
-    assert require_files("Set", tmp_path, {"a": "0" * 32}, verify=False, remedy="") is None
-    with pytest.raises(UserError, match=rf"{tmp_path / 'a'} is not the official file: MD5 \w{{32}}, expected 0{{32}}"):
-        require_files("Set", tmp_path, {"a": "0" * 32}, verify=True, remedy="")
-
-
-def test_all_missing_and_some_missing_are_told_apart(tmp_path):
-    sums = dict.fromkeys("abc", "")
-    with pytest.raises(UserError, match=f"^Set is not there in {tmp_path}: unpack it$"):
-        require_files("Set", tmp_path, sums, verify=True, remedy="unpack it")
-    (tmp_path / "b").touch()
-    with pytest.raises(UserError, match=f"^Set is incomplete, a, c missing in {tmp_path}: unpack it$"):
-        require_files("Set", tmp_path, sums, verify=True, remedy="unpack it")
+def test_a_file_with_its_sum_passes_and_another_is_named_with_both_sums(tmp_path):
+    file = tmp_path / "a"
+    file.write_bytes(b"aloe")
+    assert verify_md5(file, hashlib.md5(b"aloe").hexdigest()) is None
+    with pytest.raises(UserError, match=rf"{file} is not the official file: MD5 \w{{32}}, expected 0{{32}}"):
+        verify_md5(file, "0" * 32)
 
 
 class Harmful:

@@ -129,7 +129,7 @@ def test_a_missing_set_is_told_with_where_it_was_looked_for_and_what_to_unpack(t
     with pytest.raises(UserError) as error:
         cifar(tmp_path, CIFAR100).train_set()
     told = str(error.value)
-    assert told.startswith(f"CIFAR-100 is not there in {tmp_path / 'cifar-100-python'}")
+    assert told.startswith(f"CIFAR-100 is not there: no cifar-100-python/train in {tmp_path}: ")
     assert f"`python -m aloe_lightning.data prepare cifar100 --root {tmp_path}` downloads it" in told
 
 
@@ -137,8 +137,17 @@ def test_every_missing_file_is_named_and_no_other(tmp_path):
     make_cifar10(tmp_path)
     for file in ("data_batch_2", "data_batch_5"):
         (tmp_path / "cifar-10-batches-py" / file).unlink()
-    with pytest.raises(UserError, match=r"CIFAR-10 is incomplete, data_batch_2, data_batch_5 missing in "):
+    missing = ", ".join(f"cifar-10-batches-py/data_batch_{number}" for number in (2, 5))
+    with pytest.raises(UserError, match=f"CIFAR-10 is incomplete in {tmp_path}, {missing} missing: "):
         cifar(tmp_path).train_set()
+    assert len(cifar(tmp_path).test_set()) == 6
+
+
+def test_a_missing_test_batch_is_named_though_it_is_the_only_file_of_its_split(tmp_path):
+    make_cifar10(tmp_path)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
+    with pytest.raises(UserError, match=f"incomplete in {tmp_path}, cifar-10-batches-py/test_batch missing: "):
+        cifar(tmp_path).test_set()
 
 
 def test_a_root_in_the_home_folder_is_found_and_told_in_full(tmp_path, monkeypatch):

@@ -305,7 +305,7 @@ def test_labels_with_gaps_and_single_classes_are_refused(tmp_path, labels, told)
 def test_statistics_are_computed_once_and_anew_when_a_picture_has_changed(own, monkeypatch):
     first = folder_data(own).statistics
     with monkeypatch.context() as patch:
-        for name in ("images.files.read_image", "sets.custom.channel_statistics"):
+        for name in ("images.files.read_image", "sets.custom._measured_statistics"):
             patch.setattr(f"aloe_lightning.data.{name}", lambda *_: pytest.fail("computed again"))
         assert folder_data(own).statistics == first
     Image.new("RGB", (32, 32), (255, 0, 0)).save(own / "bee" / "0.png")
@@ -407,7 +407,7 @@ def test_ones_own_photographs_are_trained_on_and_evaluated(command, photographs)
     sizes = json.loads((cell / "data.json").read_text())
     found_in = {"custom (training)": 1, "custom (test)": 0, "a": 0, "b": 0}
     ood = {"a": 9, "b": 5}
-    assert sizes == {"train": 28, "test": 14, "outliers": 12, "outliers_left_out": found_in, "ood": ood}
+    assert sizes == {"train": 28, "test": 14, "outliers": 12, "outliers_excluded": found_in, "ood": ood}
     (file,) = outputs.glob("models/custom-aloe-*/weights.safetensors")
     state = load_file(file)
     assert len(state["fc.weight"]) == 7

@@ -14,14 +14,14 @@ from aloe_lightning import data
 from aloe_lightning.data.catalogue import cards
 from aloe_lightning.data.catalogue.card import DatasetCard
 from aloe_lightning.data.sets.named import NamedSet
-from aloe_lightning.data.sets.readers import named_splits
+from aloe_lightning.data.sets.readers import splits_of
 
 HEADINGS = ["Images", "Classes", "Split", "Source", "Terms", "Citation"]
 
 
 def sections(name):
     """The text under each heading of a page."""
-    parts = re.split(r"^(\w+): ", str(cards()[name].page), flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(\w+): ", cards()[name].description(), flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -39,12 +39,12 @@ def test_a_card_has_the_declared_types_and_agrees_with_itself(name):
 @pytest.mark.parametrize("name", cards())
 def test_a_class_reads_the_set_by_its_splits(name, tmp_path):
     assert issubclass(getattr(data, cards()[name].reader), NamedSet)
-    assert list(named_splits(name, tmp_path, verify=True))[:: 2 if name == "gtsrb" else 1] == list(cards()[name].images)
+    assert list(splits_of(name, tmp_path, verify=True))[:: 2 if name == "gtsrb" else 1] == list(cards()[name].images)
 
 
 @pytest.mark.parametrize("name", cards())
 def test_a_page_begins_with_a_sentence_and_has_the_six_headings_in_order(name):
-    assert re.match(r"[^\n]+\.\n\n", str(cards()[name].page))
+    assert re.match(r"[^\n]+\.\n\n", cards()[name].description())
     found = sections(name)
     assert list(found) == HEADINGS
     assert all(text.strip() for text in found.values())
@@ -59,7 +59,7 @@ def test_a_page_states_the_counts_of_the_card(name):
 
 @pytest.mark.parametrize("name", cards())
 def test_a_page_states_where_the_set_stands_and_a_year_of_its_citation(name):
-    page = str(cards()[name].page)
+    page = cards()[name].description()
     for paths in cards()[name].layouts:
         assert paths[0].split("/")[0] in page
     assert re.search(r"\b(19|20)\d\d\b", sections(name)["Citation"])
@@ -67,7 +67,7 @@ def test_a_page_states_where_the_set_stands_and_a_year_of_its_citation(name):
 
 @pytest.mark.parametrize("name", cards())
 def test_a_page_has_lines_for_a_terminal_without_the_docstrings_margin(name):
-    lines = str(cards()[name].page).splitlines()
+    lines = cards()[name].description().splitlines()
     assert max(map(len, lines)) <= 120
     assert not any(line.startswith("    ") for line in lines if re.match(r"\s*[A-Z]\w+: ", line))
 
@@ -75,25 +75,19 @@ def test_a_page_has_lines_for_a_terminal_without_the_docstrings_margin(name):
 # --- the package ---
 
 
-def test_every_public_name_is_imported_when_it_is_asked_for_from_the_module_that_holds_it():
-    assert sorted(data.__all__) == sorted(data._MODULE_OF)
-    for name, module in data._MODULE_OF.items():
-        found = getattr(data, name)
-        assert found is getattr(import_module(f"aloe_lightning.data.{module}"), name)
-        if hasattr(found, "__module__"):
-            assert found.__module__ == f"aloe_lightning.data.{module}"
-
-
-def test_what_type_checkers_see_is_what_is_imported():
+def test_every_public_name_is_imported_when_it_is_asked_for_from_the_module_that_type_checkers_see():
     """The block under TYPE_CHECKING names the same classes from the same modules."""
-    source = Path(data.__file__).read_text()
-    block = source.split("if TYPE_CHECKING:\n")[1].split("\n\n")[0]
+    block = Path(data.__file__).read_text().split("if TYPE_CHECKING:\n")[1].split("\n\n")[0]
     seen = {
         name.strip(): module
-        for module, names in re.findall(r"from aloe_lightning\.data\.([\w.]+) import ([^\n]+)", block)
+        for module, names in re.findall(r"from (aloe_lightning\.data\.[\w.]+) import ([^\n]+)", block)
         for name in names.split(",")
     }
-    assert seen == data._MODULE_OF
+    assert sorted(data.__all__) == sorted(seen)
+    for name, module in seen.items():
+        found = getattr(data, name)
+        assert found is getattr(import_module(module), name)
+        assert found.__module__ == module
 
 
 def test_another_name_is_an_attribute_error():

@@ -7,24 +7,22 @@ from typing import Any
 
 import yaml
 
-from aloe_lightning.data.catalogue.card import Archive, DatasetCard, Page
+from aloe_lightning.data.catalogue.card import Archive, DatasetCard
 from aloe_lightning.errors import UserError
-
-FOLDERS = ("in_distribution", "outliers", "ood")
 
 
 @cache
 def cards() -> dict[str, DatasetCard]:
     """Return the cards of all named sets by name; the files are read once."""
-    files = (file for folder in FOLDERS for file in sorted(Path(__file__).with_name(folder).glob("*.yaml")))
-    return {file.stem: read_card(file) for file in files}
+    folders = (Path(__file__).with_name(name) for name in ("in_distribution", "outliers", "ood"))
+    return {file.stem: read_card(file) for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
 def read_card(file: Path) -> DatasetCard:
     """Read the card of a set from its YAML file, whose keys are the attributes of `DatasetCard`."""
     facts = _frozen(yaml.load(file.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     archives = tuple(Archive(**archive) for archive in facts.pop("archives", ()))
-    return DatasetCard(name=file.stem, page=Page(**facts.pop("page")), archives=archives, **facts)
+    return DatasetCard(name=file.stem, archives=archives, **facts)
 
 
 def _frozen(value: Any) -> Any:
@@ -35,11 +33,7 @@ def _frozen(value: Any) -> Any:
 
 
 def card_of(name: str) -> DatasetCard:
-    """Return the card of a set by its name, or by the folder that its authors distribute it in (`dtd`).
-
-    Raises:
-        UserError: naming the nearest set.
-    """
+    """Return the card of a set by its name or its folder (`dtd`), or raise a UserError naming the nearest set."""
     for card in cards().values():
         if name == card.name or name in {path.split("/")[0] for paths in card.layouts for path in paths}:
             return card

@@ -1,17 +1,15 @@
 """Facts about a data set that are known before any of it is read. Imports no torch."""
 
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import fill
+from textwrap import TextWrapper, fill
 from typing import Literal
 
 Role = Literal["in-distribution", "outliers", "OOD test"]
 Fit = Literal["cover", "crop", "stretch"]
 """How a picture becomes 32x32: short side resized, then centre-cropped; centre-cropped only; resized as a whole."""
-
-GB = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,45 +19,21 @@ class Archive:
     Attributes:
         url: address of the download.
         file: file name; a copy in the data root under this name is used instead of a download.
-        md5: published MD5 sum; None if none is published.
+        md5: published MD5 sum.
         provides: files and folders that it provides, paths under the data root; each appears completely or not at all.
         into: folder under the data root to which the archive's paths, or a plain file, are relative.
-        limit: largest size in bytes of the extracted files.
     """
 
     url: str
     file: str
-    md5: str | None
+    md5: str
     provides: tuple[str, ...]
     into: str = ""
-    limit: int = 2 * GB
 
     @property
     def packed(self) -> bool:
         """True if the file has to be extracted."""
         return self.file.endswith((".zip", ".tar", ".tar.gz", ".tgz"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """A description for people. The summary's first line is a sentence; every further line is a paragraph."""
-
-    summary: str
-    images: str
-    classes: str
-    split: str
-    source: str
-    terms: str
-    citation: str
-
-    def __str__(self) -> str:
-        paragraphs = (fill(line, 110) for line in self.summary.splitlines())
-        return "\n\n".join([*paragraphs, "\n".join(self._sections())])
-
-    def _sections(self) -> Iterator[str]:
-        for name in (entry.name for entry in fields(self)[1:]):
-            text = f"{name.capitalize()}: {getattr(self, name)}"
-            yield fill(text, 116, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +46,7 @@ class DatasetCard:
         roles: uses of the set.
         images: number of images by split, as published.
         layouts: alternatives of the files and folders under the data root, the preferred one first.
-        page: description for people.
+        page: description in prose, by heading; each line of the summary is a paragraph.
         archives: downloads; empty if the terms or a login forbid them.
         manual_instructions: how to obtain the set without a download.
         reader: class in `aloe_lightning.data` that reads the set.
@@ -90,7 +64,7 @@ class DatasetCard:
     roles: tuple[Role, ...]
     images: Mapping[str, int]
     layouts: tuple[tuple[str, ...], ...]
-    page: Page
+    page: Mapping[str, str]
     archives: tuple[Archive, ...] = ()
     manual_instructions: str = ""
     reader: str = "PictureSet"
@@ -104,9 +78,17 @@ class DatasetCard:
 
     def layout(self, root: Path) -> tuple[str, ...] | None:
         """Return the first layout of which everything exists under the data root; None if there is none."""
-        return next((paths for paths in self.layouts if all(exists(root / path) for path in paths)), None)
+        return next((paths for paths in self.layouts if not missing_paths(paths, root)), None)
 
-    def remedy(self, root: Path) -> str:
+    def description(self) -> str:
+        """Return the page, filled to the width of a terminal."""
+        paragraphs = [fill(line, 110) for line in self.page["summary"].splitlines()]
+        filler = TextWrapper(116, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        headings = [heading for heading in self.page if heading != "summary"]
+        sections = [filler.fill(f"{heading.capitalize()}: {self.page[heading]}") for heading in headings]
+        return "\n\n".join([*paragraphs, "\n".join(sections)])
+
+    def how_to_obtain(self, root: Path) -> str:
         """Return how to obtain the set if it does not exist."""
         return f"{self.command(root)} downloads it" if self.archives else self.manual_instructions
 
@@ -115,6 +97,6 @@ class DatasetCard:
         return f"`python -m aloe_lightning.data prepare {self.name} --root {shlex.quote(str(root))}`"
 
 
-def exists(path: Path) -> bool:
-    """Return whether a file, or a folder that is not empty, exists."""
-    return any(path.iterdir()) if path.is_dir() else path.is_file()
+def missing_paths(paths: tuple[str, ...], root: Path) -> list[str]:
+    """Return the paths under a root at which there is neither a file nor a folder that is not empty."""
+    return [path for path in paths if not ((root / path).is_file() or any((root / path).glob("*")))]

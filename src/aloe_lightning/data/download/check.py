@@ -1,14 +1,12 @@
 """Checks of data sets through the same readers that training and evaluation use."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
 from aloe_lightning.data.catalogue import card_of
-from aloe_lightning.data.sets.named import Splits
-from aloe_lightning.data.sets.readers import custom_splits, named_splits
+from aloe_lightning.data.sets.readers import splits_of
 from aloe_lightning.errors import UserError
 
 DatasetState = Literal["official", "complete", "usable", "missing", "broken"]
@@ -16,8 +14,7 @@ DatasetState = Literal["official", "complete", "usable", "missing", "broken"]
 extracted files are published; usable: well-formed, but another copy or a part; missing; broken: cannot be read."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The result of a check.
 
     Attributes:
@@ -33,37 +30,30 @@ class Verdict:
     note: str = ""
 
 
-def check(name: str, root: Path) -> Verdict:
-    """Read a named set (only both ends if it is memory-mapped) and compare it with the published facts."""
-    card = card_of(name)
-    if card.layout(root) is None and not any((root / path).exists() for paths in card.layouts for path in paths):
-        return Verdict(name, "missing", {}, card.remedy(root))
+def check(subject: str | Path, root: Path) -> Verdict:
+    """Read a named set or custom images, and compare the former with the published facts.
+
+    Of memory-mapped images only the first and the last one are read.
+    """
     difference = ""
-    for verify in (True, False):
+    if isinstance(subject, str):
+        card = card_of(subject)
+        if card.layout(root) is None and not any((root / path).exists() for paths in card.layouts for path in paths):
+            return Verdict(subject, "missing", {}, card.how_to_obtain(root))
         try:
-            counts = _count(named_splits(name, root, verify=verify))
+            return Verdict(subject, "official" if card.sums else "complete", _counts(subject, root, verify=True))
         except UserError as error:
-            if not verify:
-                return Verdict(name, "broken", {}, str(error))
             difference = str(error)
-        else:
-            verified: DatasetState = "official" if card.sums else "complete"
-            return Verdict(name, verified if verify else "usable", counts, difference)
-    raise AssertionError("the second round returns")
-
-
-def check_custom(path: Path) -> Verdict:
-    """Read custom images."""
     try:
-        return Verdict(str(path), "usable", _count(custom_splits(path)))
+        return Verdict(str(subject), "usable", _counts(subject, root, verify=False), difference)
     except UserError as error:
-        return Verdict(str(path), "broken", {}, str(error))
+        return Verdict(str(subject), "broken", {}, str(error))
 
 
-def _count(splits: Splits) -> dict[str, int]:
+def _counts(subject: str | Path, root: Path, *, verify: bool) -> dict[str, int]:
     """Return the number of images by split, after reading the first and the last one."""
     counts = {}
-    for split, load in splits.items():
+    for split, load in splits_of(subject, root, verify=verify).items():
         images = load()
         counts[split] = len(images)
         if len(images):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from aloe_lightning.storage.cache import cached, content_hash
 
 BANDS = 4
 """By the pigeonhole principle two hashes that differ in at most 3 of 64 bits agree in one of 4 bands of 16 bits."""
-MAX_IMAGES_OF_DIGEST = 100_000
 MAX_DISTANCE = BANDS - 1
 """Largest Hamming distance of the search."""
+MAX_IMAGES_OF_DIGEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -65,42 +64,35 @@ def find_duplicates(
     """
     if distance is not None and not 0 <= distance <= MAX_DISTANCE:
         raise ValueError(f"distance must be in 0..{MAX_DISTANCE}, got {distance}")
-    exact = {name: hashes_of(images) for name, images in others.items()}
+    exact = {name: set_hashes(images) for name, images in others.items()}
+
+    def search() -> Duplicates:
+        known = {name: np.unique(hashes) for name, hashes in exact.items()}
+        similar = {} if distance is None else {name: PerceptualIndex(images) for name, images in others.items()}
+        count_by_set, indices = dict.fromkeys(others, 0), [np.zeros(0, np.int64)]
+        for number, chunk in enumerate(track(chunks(outliers), len(outliers), "searching duplicates", step=CHUNK)):
+            hashes, perceptual = exact_hashes(chunk), perceptual_hashes(chunk) if similar else None
+            in_any_set = np.zeros(len(chunk), bool)
+            for name in others:
+                in_set = np.isin(hashes, known[name])
+                if perceptual is not None and distance is not None:
+                    in_set |= similar[name].near(perceptual, distance)
+                count_by_set[name] += int(in_set.sum())
+                in_any_set |= in_set
+            indices.append(np.flatnonzero(in_any_set) + number * CHUNK)
+        return Duplicates(np.concatenate(indices), count_by_set)
+
     if outliers.identity is None:
-        return _search(outliers, others, exact, distance)
-    hashes_of_sets = [(name, hashlib.sha256(hashes.tobytes()).hexdigest()) for name, hashes in exact.items()]
+        return search()
 
     def make(part: Path) -> None:
-        duplicates = _search(outliers, others, exact, distance)
+        duplicates = search()
         part.write_text(json.dumps({"indices": duplicates.indices.tolist(), "found_in": duplicates.count_by_set}))
 
+    hashes_of_sets = [(name, hashlib.sha256(hashes.tobytes()).hexdigest()) for name, hashes in exact.items()]
     name = content_hash("duplicates", outliers.identity, hashes_of_sets, distance)
     content = json.loads(cached(f"duplicates/{name}.json", make).read_text())
     return Duplicates(np.array(content["indices"], np.int64), content["found_in"])
-
-
-def _search(
-    outliers: ImageSource,
-    others: Mapping[str, ImageSource],
-    hashes_by_set: Mapping[str, NDArray[np.uint64]],
-    distance: int | None,
-) -> Duplicates:
-    exact = {name: np.unique(hashes) for name, hashes in hashes_by_set.items()}
-    similar = {} if distance is None else {name: PerceptualIndex(images) for name, images in others.items()}
-    count_by_set: Counter[str] = Counter(dict.fromkeys(others, 0))
-    indices = []
-    for chunk_index, chunk in enumerate(track(chunks(outliers), len(outliers), "searching duplicates", step=CHUNK)):
-        hashes = exact_hashes(chunk)
-        perceptual = perceptual_hashes(chunk) if similar else None
-        in_any_set = np.zeros(len(chunk), bool)
-        for name in others:
-            in_set = np.isin(hashes, exact[name])
-            if perceptual is not None and distance is not None:
-                in_set |= similar[name].near(perceptual, distance)
-            count_by_set[name] += int(in_set.sum())
-            in_any_set |= in_set
-        indices.append(np.flatnonzero(in_any_set) + chunk_index * CHUNK)
-    return Duplicates(np.concatenate(indices) if indices else np.zeros(0, np.int64), dict(count_by_set))
 
 
 def exact_hashes(images: Tensor) -> NDArray[np.uint64]:
@@ -109,7 +101,7 @@ def exact_hashes(images: Tensor) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in rows), np.uint64)
 
 
-def hashes_of(images: ImageSource) -> NDArray[np.uint64]:
+def set_hashes(images: ImageSource) -> NDArray[np.uint64]:
     """Return the exact hashes of a whole set (N,), from the cache if the set has an identity."""
 
     def compute() -> NDArray[np.uint64]:
@@ -167,7 +159,7 @@ class PerceptualIndex:
             counts = last - first
             queries = np.repeat(np.arange(len(hashes)), counts)
             # Positions first[i], first[i] + 1, ... last[i] - 1 for each i, concatenated.
-            starts = np.repeat(first, counts) - np.repeat(np.cumsum(counts) - counts, counts)
+            starts = np.repeat(first - np.cumsum(counts) + counts, counts)
             candidates = sorted_hashes[np.arange(counts.sum()) + starts]
             differing_bits = np.bitwise_count(hashes[queries] ^ candidates)
             is_near[queries[differing_bits <= distance]] = True

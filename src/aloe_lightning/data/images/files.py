@@ -45,9 +45,7 @@ def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArr
             if image.mode.startswith("I;16"):  # Pillow would cut 16 bits to 8 at the wrong end
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             elif image.mode in ("I", "F"):
-                raise ValueError(
-                    f"its pixels are of 32 bits, mode {image.mode}, of unknown range: convert it to 8 bits"
-                )
+                raise ValueError(f"mode {image.mode}: 32-bit pixels of unknown range: convert it to 8 bits")
             image = image.convert("RGB")
     except Exception as error:  # a broken picture raises anything, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
@@ -139,9 +137,5 @@ class NpyImages:
 
     def load(self) -> MappedImages:
         """Map the file; images are read when they are used."""
-        return map_images(Path(self.path).expanduser())
-
-
-def map_images(file: Path) -> MappedImages:
-    """Map an `.npy` of images into memory."""
-    return MappedImages(read_npy(file), identity=identity_of([file], file.parent))
+        file = Path(self.path).expanduser()
+        return MappedImages(read_npy(file), identity=identity_of([file], file.parent))

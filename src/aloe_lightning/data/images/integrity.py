@@ -1,8 +1,7 @@
-"""Checks of data files; every error names the file, the reason and the remedy."""
+"""Checks of data files; every error names the file, the reason and what to do."""
 
 import hashlib
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +10,30 @@ from numpy.typing import NDArray
 
 from aloe_lightning.errors import UserError
 
-PICKLED_ARRAYS = {("_codecs", "encode")} | {
+PICKLED_ARRAYS = {("_codecs", "encode"), ("numpy._core.numeric", "_frombuffer")} | {  # the latter: pickle protocol 5
     (module, name)
-    for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+    for module in ("numpy", "numpy._core.multiarray")
     for name in ("ndarray", "dtype", "_reconstruct", "scalar")
 }
-PICKLED_ARRAYS |= {
-    (module, "_frombuffer") for module in ("numpy.core.numeric", "numpy._core.numeric")
-}  # pickle protocol 5
 
 
-def require_files(name: str, folder: Path, sums: Mapping[str, str], *, verify: bool, remedy: str) -> None:
-    """Check that files exist and, if `verify`, that their MD5 sums are the official ones.
-
-    Raises:
-        UserError: naming the folder and the missing or altered files.
-    """
-    missing = [file for file in sums if not (folder / file).is_file()]
-    if missing:
-        state = "not there" if len(missing) == len(sums) else f"incomplete, {', '.join(missing)} missing"
-        raise UserError(f"{name} is {state} in {folder.absolute()}: {remedy}")
-    if verify:
-        for file, expected in sums.items():
-            with (folder / file).open("rb") as stream:
-                md5 = hashlib.file_digest(stream, "md5").hexdigest()
-            if md5 != expected:
-                raise UserError(
-                    f"{folder.absolute() / file} is not the official file: MD5 {md5}, expected {expected}; "
-                    "download it again, or set paths.verify=false if you know this copy"
-                )
+def verify_md5(file: Path, expected: str) -> None:
+    """Compare the MD5 sum of a file with the published one, or raise a UserError if they differ."""
+    with file.open("rb") as stream:
+        md5 = hashlib.file_digest(stream, "md5").hexdigest()
+    if md5 != expected:
+        raise UserError(
+            f"{file} is not the official file: MD5 {md5}, expected {expected}; "
+            "download it again, or set paths.verify=false if you know this copy"
+        )
 
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in PICKLED_ARRAYS:
+        current_module = module.replace("numpy.core", "numpy._core")
+        if (current_module, name) not in PICKLED_ARRAYS:
             raise pickle.UnpicklingError(f"it would load {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return super().find_class(current_module, name)
 
 
 def read_pickle(path: Path, content_name: str = "a CIFAR batch") -> dict[str, Any]:

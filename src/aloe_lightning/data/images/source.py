@@ -21,25 +21,20 @@ class ImageSource(Protocol):
     @property
     def order(self) -> Order:
         """Order of an epoch: images at random, or a contiguous block of the file from a random position."""
-        ...
 
     @property
     def identity(self) -> str | None:
         """Text that identifies the pixels without reading them; None if only reading them does."""
-        ...
 
     @property
     def labels(self) -> Tensor | None:
         """Classes, int64 (N,); None if there are none, as for outliers, or if they are of no use."""
-        ...
 
     def __len__(self) -> int:
         """Return the number of images."""
-        ...
 
     def take(self, indices: Tensor) -> Tensor:
         """Return the images at indices (n,), uint8 (n, 3, 32, 32)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -48,9 +43,7 @@ class ImageSet:
 
     Attributes:
         images: uint8 (N, 3, 32, 32).
-        labels: int64 (N,), or None without classes.
-        order: order of an epoch.
-        identity: text that identifies the pixels, or None.
+        labels, order, identity: see `ImageSource`.
     """
 
     images: Tensor
@@ -82,9 +75,7 @@ class MappedImages:
 
     Attributes:
         rows: the array.
-        labels: int64 (N,), or None without classes.
-        order: order of an epoch.
-        identity: text that identifies the file, or None.
+        labels, order, identity: see `ImageSource`.
     """
 
     rows: NDArray[np.uint8]
@@ -109,33 +100,16 @@ class ExcludingSource:
     """
 
     def __init__(self, source: ImageSource, excluded: NDArray[np.int64]) -> None:
-        self.source = source
         self.excluded = np.unique(excluded)
-        # `remaining_before[k]` images remain before the k-th excluded one, so that remaining image i follows as many
-        # excluded ones as there are entries <= i.
-        self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
         if len(self.excluded) and not 0 <= self.excluded[0] <= self.excluded[-1] < len(source):
             raise ValueError(f"excluded indices must be in 0..{len(source) - 1}")
-
-    @property
-    def order(self) -> Order:
-        """Order of the whole source."""
-        return self.source.order
-
-    @property
-    def identity(self) -> str | None:
-        """Identity of the whole source together with the excluded indices."""
-        excluded = hashlib.sha256(self.excluded.tobytes()).hexdigest()[:16]
-        return self.source.identity and f"{self.source.identity} without {excluded}"
-
-    @property
-    def labels(self) -> Tensor | None:
-        """Classes of the remaining images."""
-        if self.source.labels is None:
-            return None
-        remains = torch.ones(len(self.source), dtype=torch.bool)
-        remains[torch.from_numpy(self.excluded)] = False
-        return self.source.labels[remains]
+        # So many images remain before the k-th excluded one: image i follows as many excluded ones as entries are <= i.
+        self.remaining_before = torch.from_numpy(self.excluded - np.arange(len(self.excluded)))
+        self.source, self.order = source, source.order
+        excluded_hash = hashlib.sha256(self.excluded.tobytes()).hexdigest()[:16]
+        self.identity = source.identity and f"{source.identity} without {excluded_hash}"
+        labels = source.labels
+        self.labels = None if labels is None else torch.from_numpy(np.delete(labels.numpy(), self.excluded))
 
     def __len__(self) -> int:
         return len(self.source) - len(self.excluded)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from aloe_lightning.data.images.files import from_cache, write_header
 from aloe_lightning.data.images.source import ImageSet, MappedImages, Order
-from aloe_lightning.runtime.progress import progress_display
+from aloe_lightning.runtime.progress import track
 from aloe_lightning.runtime.seeding import generator
 from aloe_lightning.storage.cache import cached, content_hash
 
@@ -28,7 +27,7 @@ def source_indices(labels: Tensor, per_class: int, seed: int = 0) -> tuple[Tenso
     Args:
         labels: classes 0..K-1 of the originals, int64 (N,), each at least once.
         per_class: number of positions of each class. From a class with more originals, this number is drawn.
-        seed: of that draw.
+        seed: seed of that draw.
 
     Returns:
         Indices of originals (K * per_class,), and whether the position has the original itself (K * per_class,).
@@ -83,7 +82,7 @@ def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) ->
     Args:
         originals: images with labels.
         per_class: number of images of each class.
-        seed: of the augmentation; the file is a function of originals and seed, to the byte.
+        seed: seed of the augmentation; the file is a function of originals and seed, to the byte.
         warp: the augmentation.
     """
     assert originals.labels is not None
@@ -91,20 +90,15 @@ def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) ->
     identity = content_hash("balanced", labelled_hash(originals), per_class, seed, AUGMENTATION_VERSION)
 
     def make(part: Path) -> None:
-        draw = partial(generator, seed, "balance")
-        progress = progress_display("augmenting", len(indices), "images")
-        try:
-            with part.open("wb") as stream:
-                write_header(stream, len(indices))
-                for number, start in enumerate(range(0, len(indices), IMAGES_PER_DRAW)):
-                    stop = start + IMAGES_PER_DRAW
-                    images = originals.take(indices[start:stop])
-                    unchanged = is_original[start:stop].view(-1, 1, 1, 1)
-                    images = torch.where(unchanged, images, warp(images, draw(number)))
-                    stream.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
-                    progress.update(min(stop, len(indices)))
-        finally:
-            progress.close()
+        pairs = zip(indices.split(IMAGES_PER_DRAW), is_original.split(IMAGES_PER_DRAW), strict=True)
+        with part.open("wb") as stream:
+            write_header(stream, len(indices))
+            parts = track(pairs, len(indices), "augmenting", step=IMAGES_PER_DRAW)
+            for number, (chosen, unchanged) in enumerate(parts):
+                images = originals.take(chosen)
+                warped = warp(images, generator(seed, "balance", number))
+                images = torch.where(unchanged.view(-1, 1, 1, 1), images, warped)
+                stream.write(images.permute(0, 2, 3, 1).contiguous().numpy().tobytes())
 
     file = cached(f"balanced/{identity}.npy", make)
     return MappedImages(from_cache(file), labels=originals.labels[indices], identity=identity)

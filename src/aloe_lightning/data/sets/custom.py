@@ -3,16 +3,16 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from aloe_lightning.data.augmentation import random_crop_flip
+from aloe_lightning.data.augmentation import CropAndFlip
 from aloe_lightning.data.images.files import SIZE, pictures_in, read_pictures
 from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImages, channels_first, chunks
 from aloe_lightning.errors import UserError
@@ -30,7 +30,7 @@ class Statistics(NamedTuple):
 
 
 @checked
-class CustomDataset(ABC):
+class CustomDataset(CropAndFlip, ABC):
     """The common part of both forms of custom data.
 
     Args:
@@ -39,11 +39,8 @@ class CustomDataset(ABC):
         num_classes: required number of classes; null: as many as the training images have.
         mean: channel means in [0, 1]; null: those of the training images.
         std: channel standard deviations in [0, 1]; null: those of the training images.
-        augment: pad training images by 4 pixels, crop them at random and flip them at random.
-        augment_outliers: augment the outliers in the same way.
+        augment_outliers: augment the outliers like training images.
     """
-
-    split: ClassVar[str] = "test"
 
     def __init__(
         self,
@@ -83,14 +80,6 @@ class CustomDataset(ABC):
     def test_set(self) -> ImageSet:
         """Return the test images with labels."""
 
-    def excluded_from_training(self) -> dict[str, ImageSet]:
-        """Return no images: the test set is excluded anyway."""
-        return {}
-
-    def augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a training batch, uint8 (B, 3, 32, 32), cropped and flipped at random."""
-        return random_crop_flip(images, generator=generator) if self.augment else images
-
     @cached_property
     def statistics(self) -> Statistics:
         """The given values, and those of the training images for the others; the cache keeps the latter.
@@ -107,19 +96,9 @@ class CustomDataset(ABC):
             raise UserError(f"data.train={self.train} has a single class: a classifier requires two or more")
         empty = sorted(set(range(classes)) - set(images.labels.tolist()))
         if empty:
-            raise UserError(
-                f"{self.train} has no images of the classes {empty[:5]}: count classes from 0, without gaps"
-            )
-
-        def measure(part: Path) -> None:
-            part.write_text(json.dumps(channel_statistics(images)))
-
-        # An array of another image size has no identity: it is resized on every run, in memory.
-        if images.identity is None:
-            mean, std = channel_statistics(images)
-        else:
-            name = f"statistics/{content_hash('channels', images.identity)}.json"
-            mean, std = json.loads(cached(name, measure).read_text())
+            gaps = f"{self.train} has no images of the classes {empty[:5]}"
+            raise UserError(f"{gaps}: count classes from 0, without gaps")
+        mean, std = channel_statistics(images)
         statistics = Statistics(classes, list(self._given_mean or mean), list(self._given_std or std))
         if min(statistics.std) == 0:
             raise UserError(f"a colour channel of {self.train} is the same in every pixel: set data.mean and data.std")
@@ -142,12 +121,8 @@ class LabelledFolder(CustomDataset):
         images = self._read("data.test", self.test)
         return ImageSet(channels_first(images.rows), images.labels)
 
-    def classes(self) -> list[str]:
-        """Return the names of the classes: the sub-folders of the training folder."""
-        return sub_folders(self.train, "data.train")
-
     def _read(self, key: str, path: str) -> MappedImages:
-        classes = self.classes()
+        classes = sub_folders(self.train, "data.train")
         unknown = sorted(set(sub_folders(path, key)) - set(classes))
         if unknown:
             raise UserError(
@@ -161,8 +136,7 @@ class LabelledFolder(CustomDataset):
         if not files or (empty and key == "data.train"):
             raise UserError(f"{key}: no images in {', '.join(str(folder / name) for name in empty[:3])}")
         labels = np.repeat(np.arange(len(classes)), [len(members) for members in files_by_class])
-        images = read_pictures(files, folder)
-        return MappedImages(images.rows, labels=torch.from_numpy(labels), identity=images.identity)
+        return replace(read_pictures(files, folder), labels=torch.from_numpy(labels))
 
 
 class LabelledArrays(CustomDataset):
@@ -191,11 +165,7 @@ class LabelledArrays(CustomDataset):
 
 
 def sub_folders(path: str, key: str) -> list[str]:
-    """Return the names of the folders in a folder, sorted, without hidden ones.
-
-    Raises:
-        UserError: if there are none.
-    """
+    """Return the sorted names of the folders in a folder, or raise a UserError if there are none."""
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
         raise UserError(f"{key}: no folder at {folder}")
@@ -209,11 +179,7 @@ def sub_folders(path: str, key: str) -> list[str]:
 
 
 def read_arrays(file: Path) -> ImageSet:
-    """Read images and labels from an `.npz` file.
-
-    Raises:
-        UserError: if it is missing, damaged, or has other content.
-    """
+    """Read an `.npz` of images and labels, or raise a UserError if it is missing, damaged or another."""
     if not file.is_file():
         raise UserError(f"no arrays at {file}: correct data.train and data.test")
     try:
@@ -236,7 +202,19 @@ def read_arrays(file: Path) -> ImageSet:
 
 
 def channel_statistics(images: ImageSource) -> tuple[list[float], list[float]]:
-    """Return channel means and standard deviations of all pixels in [0, 1]."""
+    """Return channel means and standard deviations of all pixels in [0, 1]; the cache keeps them."""
+    if images.identity is None:  # an array of another image size: it is resized on every run, in memory
+        return _measured_statistics(images)
+
+    def make(part: Path) -> None:
+        part.write_text(json.dumps(_measured_statistics(images)))
+
+    name = f"statistics/{content_hash('channels', images.identity)}.json"
+    mean, std = json.loads(cached(name, make).read_text())
+    return mean, std
+
+
+def _measured_statistics(images: ImageSource) -> tuple[list[float], list[float]]:
     totals = torch.zeros(2, 3, dtype=torch.float64)
     for part in chunks(images):
         # Sums of whole numbers are exact for any chunks.

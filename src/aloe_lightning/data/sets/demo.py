@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from aloe_lightning.data.augmentation import random_crop_flip
+from aloe_lightning.data.augmentation import CropAndFlip
 from aloe_lightning.data.images.source import ImageSet
 from aloe_lightning.data.sets import demo_pictures
 from aloe_lightning.data.sets.demo_pictures import OODKind
@@ -18,20 +17,18 @@ TRAIN_SEED, TEST_SEED, OUTLIER_SEED, OOD_SEED = 1, 2, 3, 4
 
 @checked
 @dataclass(frozen=True, kw_only=True)
-class Demo:
+class Demo(CropAndFlip):
     """Ten classes of drawn shapes as in-distribution data.
 
     Attributes:
         num_train: number of training images.
         num_test: number of test images, drawn from another seed.
-        augment: pad training images by 4 pixels, crop them at random and flip them at random.
-        augment_outliers: augment the outliers in the same way.
+        augment_outliers: augment the outliers like training images.
     """
 
     num_classes: ClassVar[int] = demo_pictures.NUM_CLASSES
     mean: ClassVar[tuple[float, ...]] = (0.40, 0.40, 0.40)
     std: ClassVar[tuple[float, ...]] = (0.145, 0.145, 0.145)
-    split: ClassVar[str] = "test"
 
     num_train: PositiveInt = 4000
     num_test: PositiveInt = 400
@@ -45,14 +42,6 @@ class Demo:
     def test_set(self) -> ImageSet:
         """Return the test images with labels."""
         return _labelled(self.num_test, TEST_SEED)
-
-    def excluded_from_training(self) -> dict[str, ImageSet]:
-        """Return no images: the test set is excluded anyway."""
-        return {}
-
-    def augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a training batch, uint8 (B, 3, 32, 32), cropped and flipped at random if `augment`."""
-        return random_crop_flip(images, generator=generator) if self.augment else images
 
 
 @checked
@@ -90,5 +79,4 @@ class DemoOOD:
 
 
 def _labelled(count: int, seed: int) -> ImageSet:
-    images, labels = demo_pictures.in_distribution(count, seed)
-    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
+    return ImageSet(*map(torch.from_numpy, demo_pictures.in_distribution(count, seed)))

@@ -63,14 +63,10 @@ _PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.j
 
 
 def in_distribution(count: int, seed: int) -> tuple[Pictures, NDArray[np.int64]]:
-    """Draw signs on smooth backgrounds, shuffled, with equally many of each class (to within one).
-
-    Args:
-        count: N.
-        seed: of everything; different seeds give different pictures of the same distribution.
+    """Draw signs on smooth backgrounds by a seed, shuffled, with equally many of each class (to within one).
 
     Returns:
-        Pictures (N, 3, 32, 32) and class indices (N,) into `CLASS_NAMES`.
+        Pictures (count, 3, 32, 32) and class indices (count,) into `CLASS_NAMES`.
     """
     rng = np.random.default_rng([seed, 0])
     labels = rng.permutation(np.arange(count, dtype=np.int64) % NUM_CLASSES)
@@ -91,15 +87,7 @@ def outliers(count: int, seed: int) -> Pictures:
 
 
 def ood(kind: OODKind, count: int, seed: int) -> Pictures:
-    """Draw test pictures that are neither signs nor dead leaves.
-
-    Args:
-        kind: subject of the pictures.
-        count: N.
-        seed: of everything.
-
-    Returns:
-        (N, 3, 32, 32).
+    """Draw test pictures (count, 3, 32, 32) of a kind by a seed; they are neither signs nor dead leaves.
 
     Raises:
         UserError: if the photograph is requested and this matplotlib does not have it.

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from aloe_lightning.data.images.files import pictures_in, read_pictures
 from aloe_lightning.data.images.integrity import read_pickle
 from aloe_lightning.data.images.source import ImageSet, ImageSource, channels_first
 from aloe_lightning.data.sets.balanced import BalancedImages, balanced_file, shares_of_originals
-from aloe_lightning.data.sets.named import NamedInDistribution, Splits
+from aloe_lightning.data.sets.named import NamedInDistribution, Splits, checked_labels
 from aloe_lightning.data.sets.sign_warp import warp_signs
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
@@ -34,7 +33,7 @@ class GTSRB(NamedInDistribution):
             distribution on the device, anew in every epoch; `none` trains on the originals, unbalanced.
         augment_outliers: pad outliers by 4 pixels, crop them at random and flip them at random.
         per_class: training images of each class.
-        seed: of the offline augmentation.
+        seed: seed of the offline augmentation.
         validation: share of the tracks of each class that is held out of training; Udacity's layout has its own.
         evaluate: in-distribution images of the evaluation: the test set, or the images held out.
         max_test: size of the test sample; null: all.
@@ -79,12 +78,10 @@ class GTSRB(NamedInDistribution):
             if len(held_out) == 0:
                 raise UserError("data.evaluate=validation requires data.validation above 0")
             return held_out
-        images = self._test
-        if self.max_test is None or self.max_test >= len(images):
-            return images
-        order = np.arange(len(images))
-        np.random.RandomState(1).shuffle(order)  # the same as sklearn.utils.shuffle(random_state=1)
-        return images.pick(torch.from_numpy(np.sort(order[: self.max_test])))
+        if self.max_test is None or self.max_test >= len(self._test):
+            return self._test
+        order = np.random.RandomState(1).permutation(len(self._test))  # as sklearn.utils.shuffle(random_state=1)
+        return self._test.pick(torch.from_numpy(np.sort(order[: self.max_test])))
 
     def augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return a training batch, uint8 (B, 3, 32, 32); `online`: with as many originals of each class as offline."""
@@ -110,7 +107,7 @@ class GTSRB(NamedInDistribution):
     def _shares_of_originals(self) -> Tensor:
         return shares_of_originals(self.originals(), self.per_class, self.num_classes)
 
-    @cached_property
+    @property
     def _has_udacity_layout(self) -> bool:
         return self.card.layout(self.data_root) == self.card.layouts[1]
 
@@ -121,10 +118,10 @@ class GTSRB(NamedInDistribution):
             return self._read_udacity("train"), self._read_udacity("valid")
         files = pictures_in(folder)
         if not files:
-            raise UserError(f"no images in {folder}: {self.remedy()}")
+            raise UserError(f"no images in {folder}: {self.how_to_obtain()}")
         self.check_count("training images", len(files), self.card.images["train"])
         labels, tracks = np.array([self._class_and_track(file) for file in files], np.int64).reshape(-1, 2).T
-        images = self._read_pictures(files, folder, labels)
+        images = self._read_pictures(files, folder, torch.from_numpy(labels))
         held_out = torch.from_numpy(held_out_frames(labels, tracks, self.validation))
         return images.pick(torch.nonzero(~held_out).ravel()), images.pick(torch.nonzero(held_out).ravel())
 
@@ -143,44 +140,32 @@ class GTSRB(NamedInDistribution):
         if missing or not rows:
             raise UserError(f"{folder} lacks {len(missing)} of the {len(rows)} images of {table}: {missing[:3]}")
         self.check_count("test images", len(rows), self.card.images["test"])
-        labels = self._checked_labels(np.array([label for _, label in rows], np.int64), table)
+        labels = checked_labels([label for _, label in rows], self.num_classes, table)
         return self._read_pictures([folder / name for name, _ in rows], folder, labels)
 
-    def _read_pictures(self, files: list[Path], folder: Path, labels: NDArray[np.int64]) -> ImageSet:
+    def _read_pictures(self, files: list[Path], folder: Path, labels: Tensor) -> ImageSet:
         assert self.card.fit is not None
-        images = read_pictures(files, folder, self.card.fit)
-        return ImageSet(channels_first(images.rows), torch.from_numpy(labels))
+        return ImageSet(channels_first(read_pictures(files, folder, self.card.fit).rows), labels)
 
     def _read_udacity(self, split: str) -> ImageSet:
         path = f"gtsrb/{split}.p"
         file = self.data_root / path
         content = read_pickle(file, "Udacity's GTSRB")
-        images, labels = content.get("features"), np.asarray(content.get("labels"))
-        valid = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
-        shape = (labels.size, 32, 32, 3)
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != shape or not valid:
-            raise UserError(
-                f"{file} is not Udacity's GTSRB: it must have features (N, 32, 32, 3) in uint8, and labels (N,)"
-            )
+        images, labels = content.get("features"), checked_labels(content.get("labels"), self.num_classes, file)
+        shape = (len(labels), 32, 32, 3)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape != shape:
+            raise UserError(f"{file} is not Udacity's GTSRB: features must be uint8 (N, 32, 32, 3) with labels (N,)")
         self.check_count(f"images in {split}.p", len(images), self.card.file_images[path])
-        labels = self._checked_labels(labels.astype(np.int64), file)
-        return ImageSet(channels_first(images), torch.from_numpy(labels))
+        return ImageSet(channels_first(images), labels)
 
     def _class_and_track(self, file: Path) -> tuple[int, int]:
         try:
             label, track = int(file.parent.name), int(file.stem.split("_")[0])
         except ValueError as error:
-            raise UserError(
-                f"{file} is not named <class>/<track>_<frame>.ppm as GTSRB's training images are"
-            ) from error
+            raise UserError(f"{file} is not named <class>/<track>_<frame>.ppm as GTSRB's training images") from error
         if not 0 <= label < self.num_classes:
             raise UserError(f"{file} is of class {label}; GTSRB has 0 to {self.num_classes - 1}")
         return label, track
-
-    def _checked_labels(self, labels: NDArray[np.int64], file: Path) -> NDArray[np.int64]:
-        if len(labels) and not 0 <= labels.min() <= labels.max() < self.num_classes:
-            raise UserError(f"{file} has classes outside 0..{self.num_classes - 1}")
-        return labels
 
 
 def held_out_frames(labels: NDArray[np.int64], tracks: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
@@ -194,12 +179,10 @@ def held_out_frames(labels: NDArray[np.int64], tracks: NDArray[np.int64], share:
     Returns:
         (N,); the same tracks on every machine: those whose names have the smallest SHA-256.
     """
-    tracks_by_class: dict[int, set[int]] = defaultdict(set)
-    for label, track in zip(labels.tolist(), tracks.tolist(), strict=True):
-        tracks_by_class[label].add(track)
-    held_out = set()
-    for label, numbers in tracks_by_class.items():
-        order = sorted(numbers, key=lambda number: hashlib.sha256(f"{label}/{number}".encode()).digest())
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = labels == label
+        order = sorted(np.unique(tracks[members]), key=lambda n: hashlib.sha256(f"{label}/{n}".encode()).digest())
         count = min(max(round(share * len(order)), 1), len(order) - 1) if share else 0
-        held_out |= {(label, number) for number in order[:count]}
-    return np.array([pair in held_out for pair in zip(labels.tolist(), tracks.tolist(), strict=True)], bool)
+        held_out |= members & np.isin(tracks, order[:count])
+    return held_out

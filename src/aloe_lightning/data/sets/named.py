@@ -5,12 +5,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from aloe_lightning.data.catalogue import card_of
-from aloe_lightning.data.catalogue.card import DatasetCard, exists
+from aloe_lightning.data.catalogue.card import DatasetCard, missing_paths
 from aloe_lightning.data.images.files import pictures_in, read_pictures
-from aloe_lightning.data.images.integrity import require_files
+from aloe_lightning.data.images.integrity import verify_md5
 from aloe_lightning.data.images.source import ImageSource, MappedImages
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
@@ -52,40 +56,31 @@ class NamedSet(ABC):
         return Path(self.root).expanduser().absolute()
 
     def paths(self) -> tuple[Path, ...]:
-        """Return the paths of the first layout whose files all exist.
+        """Return the paths of the first complete layout, or raise a UserError naming what is missing."""
+        return self._existing(self.card.layout(self.data_root) or self.card.layouts[0])
 
-        Raises:
-            UserError: naming the missing files and how to obtain them.
-        """
-        layout = self.card.layout(self.data_root)
-        if layout is not None:
-            return tuple(self.data_root / path for path in layout)
-        preferred = self.card.layouts[0]
-        missing = [path for path in preferred if not exists(self.data_root / path)]
-        if len(missing) < len(preferred):
-            state = f"is incomplete in {self.data_root}, {', '.join(missing)} missing"
-        else:
-            state = f"is not there: no {' nor '.join(paths[0] for paths in self.card.layouts)} in {self.data_root}"
-        raise UserError(f"{self.card.title} {state}: {self.remedy()}")
-
-    def verified_files(self, split: str) -> list[Path]:
-        """Return the files of a split after verifying their published MD5 sums.
-
-        Raises:
-            UserError: naming missing or altered files.
-        """
+    def verified_files(self, split: str) -> tuple[Path, ...]:
+        """Return the files of a split, or raise a UserError naming those missing or with another MD5 sum."""
         sums = self.card.sums[split]
-        files = [self.data_root / path for path in sums]
-        expected = {file.name: md5 for file, md5 in zip(files, sums.values(), strict=True)}
-        require_files(self.card.title, files[0].parent, expected, verify=self.verify, remedy=self.remedy())
+        files = self._existing(tuple(sums))
+        if self.verify:
+            for file, md5 in zip(files, sums.values(), strict=True):
+                verify_md5(file, md5)
         return files
 
-    def check_count(self, unit: str, count: int, published: int) -> None:
-        """Compare a number of images with the published one, if the set is verified.
+    def _existing(self, paths: tuple[str, ...]) -> tuple[Path, ...]:
+        missing = missing_paths(paths, self.data_root)
+        if missing:
+            preferred = self.card.layouts[0]
+            state = f"is incomplete in {self.data_root}, {', '.join(missing)} missing"
+            if len(missing_paths(preferred, self.data_root)) == len(preferred):
+                places = " nor ".join(layout[0] for layout in self.card.layouts)
+                state = f"is not there: no {places} in {self.data_root}"
+            raise UserError(f"{self.card.title} {state}: {self.how_to_obtain()}")
+        return tuple(self.data_root / path for path in paths)
 
-        Raises:
-            UserError: if they differ.
-        """
+    def check_count(self, unit: str, count: int, published: int) -> None:
+        """If `verify`, raise a UserError where a number of images is not the published one."""
         if self.verify and count != published:
             again = f"move it away and run {self.card.command(self.data_root)}, or " if self.card.archives else ""
             raise UserError(
@@ -93,9 +88,9 @@ class NamedSet(ABC):
                 f"{again}set paths.verify=false if you know this copy"
             )
 
-    def remedy(self) -> str:
+    def how_to_obtain(self) -> str:
         """Return how to obtain the set if it does not exist."""
-        return f"{self.card.remedy(self.data_root)}, or set paths.data"
+        return f"{self.card.how_to_obtain(self.data_root)}, or set paths.data"
 
 
 class NamedUnlabelledSet(NamedSet):
@@ -132,6 +127,19 @@ class NamedInDistribution(NamedSet):
         return self.card.std
 
 
+def checked_labels(values: Any, num_classes: int, file: Path) -> Tensor:
+    """Return labels as int64 (N,), or raise a UserError if they are not whole numbers from 0 to K - 1."""
+    try:
+        labels = np.asarray(values)
+        if labels.ndim != 1 or not (np.issubdtype(labels.dtype, np.integer) or labels.size == 0):
+            raise ValueError(f"{labels.dtype} {labels.shape}")
+    except ValueError as error:  # numpy's own where the lengths of nested lists differ
+        raise UserError(f"{file} has no labels: they must be a list of whole numbers ({error})") from error
+    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise UserError(f"{file} has labels outside 0..{num_classes - 1}")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
 @checked
 @dataclass(frozen=True, kw_only=True)
 class PictureSet(NamedUnlabelledSet):
@@ -156,6 +164,6 @@ class PictureSet(NamedUnlabelledSet):
             files = sorted(sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())[:count])
         self.check_count("images", len(files), count)
         if not files:
-            raise UserError(f"{self.card.title}: no images in {folder}: remove it, then {self.remedy()}")
+            raise UserError(f"{self.card.title}: no images in {folder}: remove it, then {self.how_to_obtain()}")
         assert self.card.fit is not None
         return read_pictures(files, folder, self.card.fit)

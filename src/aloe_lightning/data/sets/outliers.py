@@ -1,17 +1,14 @@
 """The named sets of auxiliary outliers, out-of-distribution images for the training."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from aloe_lightning.data.images.files import from_cache, map_images, write_header
+from aloe_lightning.data.images.files import NpyImages, from_cache, write_header
 from aloe_lightning.data.images.integrity import read_pickle
-from aloe_lightning.data.images.source import ExcludingSource, MappedImages, Order, rows_at
+from aloe_lightning.data.images.source import ExcludingSource, MappedImages
 from aloe_lightning.data.sets.named import NamedUnlabelledSet
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import track
@@ -28,9 +25,8 @@ class RandomImages300K(NamedUnlabelledSet):
 
     def load(self) -> MappedImages:
         """Map the file; images are read when they are used."""
-        self.paths()
         (file,) = self.verified_files("train")
-        return map_images(file)
+        return NpyImages(path=str(file)).load()
 
 
 class TinyImages(NamedUnlabelledSet):
@@ -46,32 +42,11 @@ class TinyImages(NamedUnlabelledSet):
             raise UserError(f"{file} has {size:,} bytes, no whole number of images of {RECORD:,}: it is truncated")
         self.check_count("images", size // RECORD, self.card.images["train"])
         records = np.memmap(file, np.uint8, mode="r", shape=(size // RECORD, 3, 32, 32))
-        images = TinyRecords(records, identity=identity_of([file, exclusion_list], file.parent))
+        # A record is column-major: colour, column, row.
+        images = MappedImages(
+            records.transpose(0, 3, 2, 1), order="blocks", identity=identity_of([file, exclusion_list], file.parent)
+        )
         return ExcludingSource(images, read_indices(exclusion_list, len(images)))
-
-
-@dataclass(frozen=True)
-class TinyRecords:
-    """Records of `tiny_images.bin`, memory-mapped.
-
-    Attributes:
-        records: uint8 (N, 3, 32, 32): colour, column, row; a record is column-major.
-        identity: text that identifies the file.
-        order: order of an epoch.
-        labels: None.
-    """
-
-    records: NDArray[np.uint8]
-    identity: str | None = None
-    order: Order = "blocks"
-    labels: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def take(self, indices: Tensor) -> Tensor:
-        """Return the images at indices (n,), uint8 (n, 3, 32, 32); the file is read in its own order."""
-        return torch.from_numpy(rows_at(self.records, indices)).transpose(2, 3).contiguous()
 
 
 def read_indices(file: Path, count: int) -> NDArray[np.int64]:
@@ -121,16 +96,12 @@ class ImageNet32(NamedUnlabelledSet):
         """Return the images of a file, uint8 (n, 3, 32, 32)."""
         content_name = "a batch of ImageNet 32x32"
         try:
-            if file.suffix == ".npz":
-                with np.load(file, allow_pickle=False) as arrays:
-                    rows = arrays["data"]
-            else:
-                rows = read_pickle(file, content_name)["data"]
+            content = np.load(file, allow_pickle=False) if file.suffix == ".npz" else read_pickle(file, content_name)
+            rows: NDArray[np.uint8] = content["data"]
             if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != RECORD:
                 raise ValueError(f"data is {rows.dtype} {rows.shape}, not uint8 (n, {RECORD})")
         except UserError:
             raise
         except Exception as error:  # a damaged file raises nearly anything
             raise UserError(f"cannot read {file}: truncated or not {content_name} ({error})") from error
-        images: NDArray[np.uint8] = rows.reshape(-1, 3, 32, 32)
-        return images
+        return rows.reshape(-1, 3, 32, 32)

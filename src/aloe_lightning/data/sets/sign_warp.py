@@ -1,12 +1,9 @@
 """Augmentation of traffic signs that preserves their class: random rotation, translation and perspective of each image.
 
-The distribution is that of the authors' generate_gtsrb_data.py: rotation, then translation, then projection. It differs
-in the following:
-- they interpolate three times; we compose the three maps and interpolate once;
-- they fill uncovered pixels with black; we repeat the edge everywhere;
-- they truncate to uint8; we round;
-- they jitter the points 0 and 32 in coordinates of pixel centres; we jitter the corners of the picture;
-- they mirror pixels beyond a perspective's horizon (about six in 1 of 34,000 pictures); we repeat the edge.
+The distribution is that of the authors' generate_gtsrb_data.py: rotation, then translation, then projection.
+docs/decisions/007-gtsrb.md states the differences; besides, they jitter the points 0 and 32 in coordinates of pixel
+centres, we the corners of the picture; and they mirror pixels beyond a perspective's horizon (about six in 1 of 34,000
+pictures), where we repeat the edge.
 
 Coordinates are (x, y) = (column, row) of pixel centres, so that a picture of side S extends from -0.5 to S - 0.5.
 """
@@ -75,11 +72,6 @@ def homographies(draws: SignDraws, size: int) -> Tensor:
     return maps / (centre * (maps[:, 2:, :1] + maps[:, 2:, 1:2]) + maps[:, 2:, 2:])
 
 
-def draw_homographies(count: int, size: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
-    """Draw random maps (N, 3, 3): `homographies` of `draw_signs`."""
-    return homographies(draw_signs(count, size, generator, device), size)
-
-
 def sample(images: Tensor, maps: Tensor, chunk: int = SAMPLED_AT_ONCE) -> Tensor:
     """Sample every new pixel at its position in the old picture: bilinear, the edge repeated outside, rounded.
 
@@ -91,13 +83,13 @@ def sample(images: Tensor, maps: Tensor, chunk: int = SAMPLED_AT_ONCE) -> Tensor
     Returns:
         uint8 (N, C, S, S).
     """
-    pairs = zip(torch.split(images, chunk), torch.split(maps, chunk), strict=True)
-    return torch.cat([_sample_at_once(*pair) for pair in pairs])
+    return torch.cat(list(map(_sample_at_once, torch.split(images, chunk), torch.split(maps, chunk))))
 
 
 def warp_signs(images: Tensor, generator: torch.Generator) -> Tensor:
     """Warp each image, uint8 (N, 3, S, S), by separate random parameters; the generator is on the images' device."""
-    return sample(images, draw_homographies(len(images), images.shape[-1], generator, images.device))
+    size = images.shape[-1]
+    return sample(images, homographies(draw_signs(len(images), size, generator, images.device), size))
 
 
 def _sample_at_once(images: Tensor, maps: Tensor) -> Tensor:

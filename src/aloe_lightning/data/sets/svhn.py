@@ -19,7 +19,6 @@ class SVHN(NamedUnlabelledSet):
         """Return the selected images with labels, in the order of the file."""
         from scipy.io import loadmat
 
-        self.paths()
         (file,) = self.verified_files("test")
         try:
             content = loadmat(file)
