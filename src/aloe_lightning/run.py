@@ -20,8 +20,10 @@ from aloe_lightning.config.build import (
 )
 from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
+from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import evaluate
 from aloe_lightning.evaluation.records import Cell, Record, records_of, write_records
+from aloe_lightning.nets.saved import sizes_of
 from aloe_lightning.objectives import Objective
 from aloe_lightning.report import write_study
 from aloe_lightning.robustness.command import evaluate_given
@@ -61,6 +63,10 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
         write_study(folder.parent)
         return records
     objective = build_objective(config, build_net(config, data.inliers))
+    if config["checkpoint"] is not None and (stated := sizes_of(objective.net)) and data.size not in stated:
+        raise UserError(
+            f"the net of checkpoint= expects {stated[0]} pixels, and data.size is {data.size}: set one of them"
+        )
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
     # Read all test sets before the training: fail now if one is missing, not hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)

@@ -43,6 +43,8 @@ def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
 def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
     """Return the data module; no file is read yet."""
     where = {"root": config["paths"]["data"], "verify": config["paths"]["verify"]}
+    if config["data"].get("size") is not None:
+        where["size"] = config["data"]["size"]
     return RobustOODData(
         build(config["data"], "data", **where),
         build(config["outliers"], "outliers", **where),

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from aloe_lightning.attacks import Attack, ScoreAttack
-from aloe_lightning.data import ImageFolder, TestFolder, UnlabelledDataset
+from aloe_lightning.data import ImageFolder, PictureSet, TestFolder, UnlabelledDataset
 from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import Evaluation
@@ -122,6 +123,8 @@ def _load(config: dict[str, Any], net: nn.Module) -> None:
 
 
 def _ood(name: str, node: UnlabelledDataset, size: int | None, count: int) -> Images:
+    if isinstance(node, PictureSet) and size is not None:
+        node = replace(node, size=size)
     return images_of(name, node.path if isinstance(node, ImageFolder) else node.load(), size, count)
 
 

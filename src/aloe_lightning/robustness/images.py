@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from aloe_lightning.data import ImageSource
 from aloe_lightning.data.images.files import SUFFIXES, pictures_in, read_image
+from aloe_lightning.data.images.resized import resized
 from aloe_lightning.errors import UserError
 
 Data = Any
@@ -112,11 +113,8 @@ class Images(ABC):
         height, width = images.shape[2:]
         if self.size is None or (height, width) == (self.size, self.size):
             return images
-        from torchvision.transforms.functional import center_crop, resize
-
         self.resized_from.add((height, width))
-        resized: Tensor = center_crop(resize(images, [self.size], antialias=True), [self.size, self.size])
-        return resized.clamp(0, 1)
+        return resized(images, self.size).clamp(0, 1)
 
 
 class TensorImages(Images):
