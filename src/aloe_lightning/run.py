@@ -65,7 +65,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     objective = build_objective(config, build_net(config, data.inliers))
     if config["checkpoint"] is not None and (stated := sizes_of(objective.net)) and data.size not in stated:
         raise UserError(
-            f"the net of checkpoint= expects {stated[0]} pixels, and data.size is {data.size}: set one of them"
+            f"the given net expects {stated[0]} pixels, data.size is {data.size}: set data.size or net.size"
         )
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
     # Read all test sets before the training: fail now if one is missing, not hours later.

@@ -14,7 +14,7 @@ from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
-from aloe_lightning.signatures.description import describe
+from aloe_lightning.signatures.description import PACKAGE, describe
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
@@ -43,12 +43,16 @@ def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
 def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
     """Return the data module; no file is read yet."""
     where = {"root": config["paths"]["data"], "verify": config["paths"]["verify"]}
-    if config["data"].get("size") is not None:
-        where["size"] = config["data"]["size"]
+    size = config["data"].get("size")
+
+    def build_set(node: Mapping[str, Any], place: str) -> Any:
+        ours = size is not None and str(node["_target_"]).startswith(PACKAGE)  # elsewhere `size` may mean another thing
+        return build(node, place, **where, **({"size": size} if ours else {}))
+
     return RobustOODData(
-        build(config["data"], "data", **where),
-        build(config["outliers"], "outliers", **where),
-        {name: build(node, f"ood.{name}", **where) for name, node in config["ood"].items()},
+        build_set(config["data"], "data"),
+        build_set(config["outliers"], "outliers"),
+        {name: build_set(node, f"ood.{name}") for name, node in config["ood"].items()},
         name=config["data"]["name"],
         batch=BatchSizes(**config["batch"]),
         seed=config["seed"],

@@ -213,9 +213,8 @@ class RobustOODData(LightningDataModule):
             raise UserError("outliers are required but not given: choose outliers=")
         parts = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.excluded_from_training()}
         others = {**{f"{self.name} ({part})": images for part, images in parts.items()}, **self._ood}
-        outliers, self.duplicates = exclude_duplicates(
-            self._sized("outliers", self.outliers), others, self.perceptual_distance
-        )
+        every_outlier = self._sized("outliers", self.outliers)
+        outliers, self.duplicates = exclude_duplicates(every_outlier, others, self.perceptual_distance)
         if len(outliers) == 0:
             raise UserError(f"no outliers remain, all are also in other sets: {self.duplicates}")
         return outliers

@@ -114,8 +114,8 @@ class CustomDataset(CropAndFlip, ABC):
 class LabelledFolder(CustomDataset):
     """A folder for training and one for testing, each with one sub-folder of pictures for each class.
 
-    Pictures may have any size and be at any depth below their class's folder: the short side is resized to `size` and the
-    picture is centre-cropped. Classes are the sub-folders' names in sorted order; testing may lack some of them.
+    Pictures may have any size and be at any depth below their class's folder: the short side is resized to `size` and
+    the picture is centre-cropped. Classes are the sub-folders' names in sorted order; testing may lack some of them.
     """
 
     def train_set(self) -> MappedImages:
@@ -148,8 +148,8 @@ class LabelledFolder(CustomDataset):
 class LabelledArrays(CustomDataset):
     """An `.npz` file for training and one for testing, each with the arrays `images` and `labels`.
 
-    `images` are uint8 (N, H, W, 3) of any size (the short side is resized to `size`, then centre-cropped), `labels` whole
-    numbers (N,) from 0.
+    `images` are uint8 (N, H, W, 3) of any size (the short side is resized to `size`, then centre-cropped), `labels`
+    whole numbers (N,) from 0.
     """
 
     def train_set(self) -> ImageSet:
@@ -185,7 +185,7 @@ def sub_folders(path: str, key: str) -> list[str]:
 
 
 def read_arrays(file: Path, size: int = SIZE) -> ImageSet:
-    """Read an `.npz` of images and labels and resize the images, or raise a UserError if it is missing, damaged or another."""
+    """Read an `.npz` of images, resized, and labels, or raise a UserError if it is missing, damaged or another."""
     if not file.is_file():
         raise UserError(f"no arrays at {file}: correct data.train and data.test")
     try:
