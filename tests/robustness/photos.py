@@ -13,7 +13,7 @@ def write_photos(root, count=4, size=(80, 96)):
             for k in range(count):
                 noise = rng.normal(0, 25, (*size, 3))
                 save(root / part / name / f"{k}.jpg", np.array(colour) + noise)
-    for k in range(count):
+    for k in range(count + 2):
         stripes = 128 + 100 * np.sign(np.sin(np.arange(100) * (0.3 + 0.1 * k)))
         save(root / "fabric" / f"{k}.png", np.broadcast_to(stripes[:, None, None], (100, 90, 3)))
     return root

@@ -172,3 +172,20 @@ def test_mahalanobis_of_the_photos(photos):
 
     with pytest.raises(UserError, match="detector knn on Convolution: the logits of"):
         evaluate(Convolution(), *sets, detectors=("knn",), train=photos / "train", size=64, preset="paper")
+
+
+def test_a_net_of_a_library_is_trained_at_another_size(photos, command, capsys):
+    words = [
+        *("+experiment=custom", "net=torchvision", "net.model=shufflenet_v2_x0_5", "data.size=48", "objective=oe"),
+        *(f"data.train={photos}/train", f"data.test={photos}/test", f"+ood.fabric={photos}/fabric"),
+        *("outliers=folder", f"outliers.path={photos}/fabric", "trainer.max_steps=2", "trainer.precision=32-true"),
+        *("batch={inliers: 4, outliers: 4}", "attack.eval.steps=1", "evaluation.classifier=false"),
+    ]
+    with pytest.raises(SystemExit):
+        command(*words)  # the outliers are the OOD set
+    assert "no outliers remain" in capsys.readouterr().err
+    write_photos(photos / "other", count=3, size=(50, 50))
+    words[words.index(f"outliers.path={photos}/fabric")] = f"outliers.path={photos}/other/test"
+    outputs = command(*words)
+    rows = list(csv.DictReader((outputs / "custom" / "tables.csv").read_text().splitlines()))
+    assert {row["metric"] for row in rows} >= {"auroc", "fpr95"}
