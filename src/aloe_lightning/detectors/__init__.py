@@ -3,7 +3,10 @@
 from aloe_lightning.detectors.cache import CachedDetector, read_fitted, write_fitted
 from aloe_lightning.detectors.detector import CacheableDetector, Detector, FitData, Fitted, ScoreFn
 from aloe_lightning.detectors.energy import Energy
-from aloe_lightning.detectors.features import KNN, MahalanobisLast, ReAct, ViM
+from aloe_lightning.detectors.features.knn import KNN
+from aloe_lightning.detectors.features.mahalanobis_last import MahalanobisLast
+from aloe_lightning.detectors.features.react import ReAct
+from aloe_lightning.detectors.features.vim import ViM
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.mahalanobis import Mahalanobis
 from aloe_lightning.detectors.max_logit import MaxLogit

@@ -2,46 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from inspect import isabstract
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from aloe_lightning import detectors as room
 from aloe_lightning.attacks import LossFn, Membership
 from aloe_lightning.data import MappedImages
-from aloe_lightning.detectors import (
-    KNN,
-    MSP,
-    ODIN,
-    Detector,
-    Energy,
-    FitData,
-    Fitted,
-    Mahalanobis,
-    MahalanobisLast,
-    MaxLogit,
-    ReAct,
-    ViM,
-)
+from aloe_lightning.detectors import CachedDetector, Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import with_features
 from aloe_lightning.robustness.images import Images
 from aloe_lightning.robustness.subject import Subject
 
-DETECTORS: dict[str, type[Detector]] = {
-    "msp": MSP,
-    "odin": ODIN,
-    "energy": Energy,
-    "max_logit": MaxLogit,
-    "mahalanobis": Mahalanobis,
-    "mahalanobis_last": MahalanobisLast,
-    "knn": KNN,
-    "vim": ViM,
-    "react": ReAct,
-}
 Detectors = Sequence[str | Detector] | Mapping[str, Detector] | str
 """Names of detectors, detectors themselves, or detectors by name."""
+
+
+def known_detectors() -> dict[str, type[Detector]]:
+    """Return the detectors of the package by their names in lower case without underscores, such as `maxlogit`."""
+    exported = (getattr(room, name) for name in room.__all__)
+    classes = [c for c in exported if isinstance(c, type) and issubclass(c, Detector) and not isabstract(c)]
+    return {c.__name__.lower(): c for c in classes if c is not CachedDetector}
 
 
 def detectors_of(given: Detectors) -> dict[str, Detector]:
@@ -53,10 +38,11 @@ def detectors_of(given: Detectors) -> dict[str, Detector]:
     if isinstance(given, Mapping):
         return dict(given)
     result: dict[str, Detector] = {}
+    known = known_detectors()
     for item in [given] if isinstance(given, str | Detector) else given:
-        if isinstance(item, str) and item not in DETECTORS:
-            raise UserError(f"no detector is called {item!r}: use {', '.join(DETECTORS)}, or a Detector object")
-        detector = DETECTORS[item]() if isinstance(item, str) else item
+        if isinstance(item, str) and item.replace("_", "") not in known:
+            raise UserError(f"no detector is called {item!r}: use {', '.join(known)}, or a Detector object")
+        detector = known[item.replace("_", "")]() if isinstance(item, str) else item
         if not isinstance(detector, Detector):
             raise UserError(f"detectors must be names or Detector objects (got {type(item).__name__})")
         name = item if isinstance(item, str) else detector.title
