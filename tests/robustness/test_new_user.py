@@ -12,9 +12,11 @@ from photos import write_photos
 from torch import nn
 from torchvision.models import resnet18
 
+from aloe_lightning.attacks import PGD
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import Normalize
 from aloe_lightning.robustness import Result, evaluate
+from aloe_lightning.robustness.images import images_of
 from aloe_lightning.storage.weights import load_weights
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "attack"
@@ -24,18 +26,17 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Three folders of photos, and a ResNet-18 whose last layer tells the colours apart."""
-    root = write_photos(tmp_path_factory.mktemp("photos"))
+    root = write_photos(tmp_path_factory.mktemp("photos"), count=2)
     torch.manual_seed(0)
     net = resnet18(num_classes=3).eval()
-    colours = torch.tensor([[200, 40, 40], [40, 180, 40], [40, 60, 200]]).float().div(255).view(3, 3, 1, 1)
     with torch.no_grad():
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in IMAGENET.values())
-        features = nn.Sequential(*list(net.children())[:-1], nn.Flatten())(
-            ((colours - mean) / std).expand(3, 3, 96, 96)
-        )
-        centred = features - features.mean(0)
-        net.fc.weight.copy_(centred / centred.norm(dim=1, keepdim=True) ** 2 * 4)
-        net.fc.bias.copy_(-(net.fc.weight @ features.mean(0)))
+        images = torch.cat([batch.images for batch in images_of("train", root / "train", 224, 3)])
+        body = nn.Sequential(Normalize(*IMAGENET.values()), *list(net.children())[:-1], nn.Flatten())
+        features = body(images)
+        targets = 8 * torch.eye(3).repeat_interleave(len(images) // 3, 0)
+        solution = torch.linalg.pinv(features - features.mean(0)) @ (targets - targets.mean(0))
+        net.fc.weight.copy_(solution.T)
+        net.fc.bias.copy_(targets.mean(0) - features.mean(0) @ solution)
     torch.save({"state_dict": {f"module.{name}": t for name, t in net.state_dict().items()}}, root / "mine.pt")
     torch.save(net.state_dict(), root / "plain.pt")
     return root
@@ -61,7 +62,7 @@ def test_photos_from_the_command_line(photos, command, capsys):
     words = [
         *("+experiment=attack", "net=torchvision", "net.model=resnet18", f"checkpoint={photos}/mine.pt"),
         *(f"data.test={photos}/test", f"+ood.fabric={photos}/fabric", "data.size=224", f"data.train={photos}/train"),
-        *("detector=[msp,mahalanobis_last]", "epsilon=2"),
+        *("detector=[msp,mahalanobis_last]", "epsilon=2", "attack.eval.steps=2", "evaluation.max_ood=2"),
     ]
     outputs = command(*words)
     out = capsys.readouterr().out
@@ -71,10 +72,12 @@ def test_photos_from_the_command_line(photos, command, capsys):
     result = Result.load(file.parent)
     net = resnet18(num_classes=3)
     net.load_state_dict(torch.load(photos / "plain.pt", weights_only=True))
-    python = evaluate(net, photos / "test", {"fabric": photos / "fabric"}, size=224, eps=2, preset="paper", **IMAGENET)
+    attack = PGD(epsilon=2, steps=2)
+    python = evaluate(net, photos / "test", {"fabric": photos / "fabric"}, size=224, attack=attack, **IMAGENET)
     for condition in ("clean", "attacked"):
-        expected = python.scores["msp", "fabric", condition]
-        assert result.scores["msp", "fabric", condition] == pytest.approx(expected, abs=1e-4)
+        expected = python.scores["msp", "id", condition]
+        assert result.scores["msp", "id", condition] == pytest.approx(expected, abs=1e-4)
+    assert len(result.scores["msp", "fabric", "clean"]) == 2
     assert result.scores.detectors == ["msp", "mahalanobis_last"]
     records = [json.loads(line) for line in (file.parent / "records.jsonl").read_text().splitlines()]
     assert {r["objective_title"] for r in records} == {"torchvision-resnet18"}

@@ -77,7 +77,8 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
             f"config: net takes {', '.join(missing)}, which {type(data).__name__} does not state: "
             f"set {', '.join(f'data.{key}' for key in missing)}"
         )
-    net: nn.Module = build(config["net"], "net", **{key: getattr(data, key) for key in taken})
+    node = {key: value for key, value in config["net"].items() if not (key in taken and value is None)}
+    net: nn.Module = build(node, "net", **{key: getattr(data, key) for key in taken})
     return net
 
 
