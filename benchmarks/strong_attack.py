@@ -111,7 +111,7 @@ def main() -> None:
             values = "".join(f" {mean_auroc(evaluation, detector, 'attacked'):.1f} |" for detector in detectors)
             gradients = counter.with_gradient / count
             print(f"| {epsilon:g} | {name} |{values} {gradients:.0f} | {1000 * seconds / count:.1f} |", flush=True)
-            if options.members:
+            if options.members and isinstance(attack, ScoreAttack):
                 for detector in detectors:
                     for ood in list(ood_sets)[:1]:
                         print(detector, ood, *evaluation.ensemble.gains(detector, ood), sep="\n  ", flush=True)
