@@ -98,7 +98,9 @@ class Ensemble:
         return shares | {f"flag/{flag.name}": flag.value for flag in self.flags(detector, dataset)}
 
     def flags(self, detector: str, dataset: str) -> list[Flag]:
-        """Return the flags of the attack on a detector on one test set."""
+        """Return the flags of the attack on a detector on one test set; none for other attacks."""
+        if not self.members(detector, dataset):
+            return []
         sign = {name: self.arrays[EnsembleKey(detector, dataset, "sign", name)] for name in SIGNS}
         members = {name: torch.from_numpy(values) for name, values in self.members(detector, dataset).items()}
         flags = [function(torch.from_numpy(sign[name])) for name, function in SIGNS.items()]

@@ -53,26 +53,28 @@ class PlantedReport:
 
 
 class PlantedNet(nn.Module):
-    """A small net whose logits are scaled so that confidence has its extreme at a planted point near each image.
+    """A net whose logits are scaled so that confidence has its extreme at a planted point near each image.
 
-    The scale falls (`id`) or rises (`ood`) linearly with the distance from the planted point along one direction of
-    each image, so that an attack with constant steps passes over the point.
+    Near an image the logits are those of the clean image times a scale, which falls (`id`) or rises (`ood`) linearly
+    towards the planted point along one direction, so that an attack with constant steps passes over the point.
 
     Args:
-        net: images -> logits, which give the direction of the logits only.
+        logits: logits (M, K) of the clean images, whose scale does not matter.
         clean: images (M, 3, H, W) near which examples are planted.
         ball: the ball around them.
         membership: `id` plants low confidence, `ood` high confidence.
         seed: of directions and places.
     """
 
-    def __init__(self, net: nn.Module, clean: Tensor, ball: Ball, membership: Membership, seed: int = 0) -> None:
+    def __init__(self, logits: Tensor, clean: Tensor, ball: Ball, membership: Membership, seed: int = 0) -> None:
         super().__init__()
         draws = generator(seed, "planted", membership)
         direction = (torch.rand(clean.shape, generator=draws) - 0.5).sign()
         # The projection on this direction is 1 at the farthest point of the ball along it.
         size = direction[0].numel() if ball.norm == "linf" else direction[0].numel() ** 0.5
-        self.net, self.membership, self.unit = net, membership, ball.eps * size
+        self.membership, self.unit = membership, ball.eps * size
+        centred = logits - logits.mean(dim=1, keepdim=True)
+        self.logits = nn.Buffer(4 * centred / centred.amax(dim=1, keepdim=True))
         self.direction, self.clean = nn.Buffer(direction), nn.Buffer(clean)
         self.place = nn.Buffer(0.3 + 0.6 * torch.rand(len(clean), generator=draws))
         moved = direction / (1 if ball.norm == "linf" else l2_norms(direction))
@@ -85,16 +87,15 @@ class PlantedNet(nn.Module):
         along = ((images - self.clean[nearest]) * self.direction[nearest]).flatten(1).sum(1) / self.unit
         distance = (along - self.place[nearest]).abs()
         scale = 0.5 + distance if self.membership == "id" else 2.0 - distance
-        z: Tensor = self.net(images)
-        z = z - z.mean(dim=1, keepdim=True)
-        return 4 * scale.unsqueeze(1) * z / z.amax(dim=1, keepdim=True)
+        return scale.unsqueeze(1) * self.logits[nearest]
 
 
 def attack_unit_test(
     fit: Callable[[nn.Module], Targeted | LossFn],
     attack: ScoreAttack | Attack,
     *,
-    net: nn.Module,
+    net: nn.Module | None = None,
+    num_classes: int = 10,
     epsilon: float = 1,
     norm: Norm = "linf",
     num_images: int = 40,
@@ -110,7 +111,8 @@ def attack_unit_test(
         fit: binds a detector to a net of logits, such as `lambda net: MSP().fit(net)`; or returns a differentiable
             score function images -> (N,), higher = more in-distribution.
         attack: `Strong`, or a plain attack, which maximises the paper's loss, or the score where there is none.
-        net: images (N, 3, size, size) -> logits (N, K), any small net.
+        net: images (N, 3, size, size) -> logits (N, K), the small net that is changed; None for random logits.
+        num_classes: number K of random logits.
         epsilon: radius of the ball in 1/255 of the pixel range, the attack's own.
         norm: norm of the ball.
         num_images: number of images of each membership.
@@ -124,7 +126,12 @@ def attack_unit_test(
     sides: tuple[Membership, Membership] = ("id", "ood")
     for membership in sides:
         clean = 0.2 + 0.6 * torch.rand(num_images, 3, size, size, generator=generator(seed, "images", membership))
-        planted_net = PlantedNet(net, clean, ball, membership, seed).eval()
+        if net is None:
+            logits = torch.randn(num_images, num_classes, generator=generator(seed, "logits", membership))
+        else:
+            with frozen_eval(net), torch.no_grad():
+                logits = net(clean)
+        planted_net = PlantedNet(logits, clean, ball, membership, seed).eval()
         with frozen_eval(planted_net):
             bound = fit(planted_net)
             target = bound.target(membership) if isinstance(bound, Targeted) else of_score(bound, membership)
