@@ -41,10 +41,7 @@ LIGHT = [
     *("evaluation/__init__", "evaluation/records", "evaluation/scores"),
     *(f"{room}/{path.stem}" for room in ("signatures", "paper") for path in sorted((ROOT / room).glob("*.py"))),
     *(f"storage/{name}" for name in ("__init__", "files", "cache", "fingerprints", "models", "cells")),
-    *(
-        f"config/{name}"
-        for name in ("__init__", "root", "layout", "validation", "contradictions", "resolvers", "migration")
-    ),
+    *(f"config/{name}" for name in ("__init__", "root", "layout", "validation", "resolvers", "migration")),
     *(f"cli/{path.stem}" for path in sorted((ROOT / "cli").glob("*.py"))),
     *("data/__init__", "data/__main__", "data/catalogue/__init__", "data/catalogue/card"),
     "data/download/fetch",

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from aloe_lightning.cli import main as app
-from aloe_lightning.cli.arguments import normalised
+from aloe_lightning.cli.main import normalised
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import SmallNet
 from aloe_lightning.storage.weights import save_weights

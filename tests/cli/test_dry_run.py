@@ -1,13 +1,14 @@
 """What a sweep would compute: which cells, which nets, what is done, how long the rest takes."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from aloe_lightning.cli.dry_run import planned
+from aloe_lightning.cli.dry_run import estimate, planned
 from aloe_lightning.paper.datasets import DATASET_TITLES
-from aloe_lightning.paper.published import published_rows
+from aloe_lightning.paper.published import published_numbers
 from aloe_lightning.paper.settings import PUBLISHED_EPSILONS
 from composing import composed
 from test_end_to_end import TINY
@@ -49,9 +50,9 @@ def test_the_whole_paper_is_45_cells_of_33_nets():
 
 def test_the_budgets_of_the_paper_are_those_of_its_tables():
     budgets = {name: set() for name in PUBLISHED_EPSILONS}
-    for row in published_rows():
-        if row.epsilon:
-            budgets[next(name for name, title in DATASET_TITLES.items() if title == row.dataset)].add(row.epsilon)
+    for place in published_numbers():
+        if place.epsilon:
+            budgets[next(name for name, title in DATASET_TITLES.items() if title == place.dataset)].add(place.epsilon)
     assert {name: tuple(sorted(found)) for name, found in budgets.items()} == PUBLISHED_EPSILONS
 
 
@@ -119,8 +120,6 @@ def test_the_dry_view_tells_done_from_trained_from_interrupted_and_touches_nothi
 
 
 def test_what_is_left_is_estimated_from_the_work_of_what_is_done(command):
-    from aloe_lightning.cli.dry_run import MeasuredTimes
-
     words = ["-m", "+sweep=methods", *TINY]
     command(*words, "objective=original")
     cells = {cell.config["objective"]["name"]: cell for cell in plan(*words)}
@@ -130,5 +129,5 @@ def test_what_is_left_is_estimated_from_the_work_of_what_is_done(command):
     facts = json.loads((original.folder / "versions.json").read_text())
     card = json.loads((original.model.folder / "model.json").read_text())
     expected = facts["evaluate_seconds"] + card["seconds"] / original.work * aloe.work
-    assert MeasuredTimes(list(cells.values())).estimate(aloe, trains=True) == pytest.approx(expected)
-    assert MeasuredTimes(list(cells.values())).estimate(aloe, trains=False) == facts["evaluate_seconds"]
+    assert estimate(aloe, list(cells.values())) == pytest.approx(expected)
+    assert estimate(replace(aloe, new_net=False), list(cells.values())) == facts["evaluate_seconds"]

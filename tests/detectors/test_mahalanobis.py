@@ -9,7 +9,7 @@ from aloe_lightning.attacks import PGD, frozen_eval, gradient_sign
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import ODIN, CachedDetector, FitData, Mahalanobis, read_fitted, write_fitted
 from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
-from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, bind, regression
+from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, regression
 from aloe_lightning.errors import UserError
 
 LAYERS = range(4)
@@ -82,7 +82,10 @@ def test_algorithm_2_is_as_strong_as_the_authors(authors, golden_images, referen
     delta = ((attacked - golden_images[side]) * 255).round().to(torch.int8).numpy()
     assert (delta == reference[f"{side}_maha_eps1_delta255"]).mean() >= 0.8
     with torch.no_grad():
-        ours = bind(authors, weights, bias, 0.0, {})(attacked).numpy()
+        tensors = {"weights": weights, "bias": torch.tensor(bias, dtype=torch.float64), "eta": torch.tensor(0.0)}
+        for k, gaussian in enumerate(authors.gaussians):
+            tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
+        ours = Mahalanobis().from_state(authors.net, {}, tensors)(attacked).numpy()
     expected = -(reference[f"{side}_maha_eps1_layer_scores_eta0.0"] @ reference["maha_w"] + reference["maha_b"])
     assert np.corrcoef(ours, expected)[0, 1] > 0.99
     weaker = ours.mean() - expected.mean() if side == "id" else expected.mean() - ours.mean()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aloe_lightning.attacks import frozen_eval
-from aloe_lightning.kernels import compiler, operations
+from aloe_lightning.kernels import compiler, reference
 from aloe_lightning.nets import DenseNet
 
 
@@ -166,6 +166,8 @@ def test_kernels_do_what_pytorchs_operations_do(monkeypatch, dtype, channels, si
     results = []
     for library in (compiler.library(), None):
         monkeypatch.setattr(compiler, "library", lambda library=library: library)
+        operations = compiler.operations(x.device, dtype)
+        assert operations is (library or reference)
         outputs = []
         for kernel in (1, 3):
             weight = torch.randn(11, channels, kernel, kernel, generator=torch.Generator().manual_seed(2)).to(sums) / 5
@@ -177,21 +179,23 @@ def test_kernels_do_what_pytorchs_operations_do(monkeypatch, dtype, channels, si
             assert (out[:, 16:] == 7).all()
             for add in (False, True):
                 dx = torch.full((count, channels + 4), 0.5, dtype=dtype)
-                packed = operations.pack_weight_backward(weight, dtype)
+                packed = compiler.pack_weight_backward(weight, dtype)
                 outputs += operations.norm_conv_backward(
                     d, x[:, :1].expand(-1, 11).contiguous(), terms, x, *norm, packed, kernel, side,
-                    dx[:, 2 : 2 + channels], add=add, needs_weight_gradient=True,
+                    dx[:, 2 : 2 + channels], add, True,
                 )  # fmt: skip
                 outputs.append(dx)
         pooled, dx = torch.empty(count // pool**2, channels, dtype=dtype), torch.empty(count, channels, dtype=dtype)
         operations.norm_pool(x, *norm, side, pool, pooled)
         outputs += [pooled, operations.norm_pool_backward(pooled, x, *norm, side, pool, dx), dx]
-        outputs += [operations.moments(x), operations.add_batchnorm_terms(d, gradient[:, 2:13], terms)]
+        total = torch.empty(count, 11, dtype=dtype)
+        operations.add_batchnorm_terms(d, gradient[:, 2:13], terms, total)
+        outputs += [operations.moments(x), total]
         results.append(outputs)
     tolerance = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}[dtype]
-    for compiled, reference in zip(*results, strict=True):
-        compiled, reference = compiled.double(), reference.double()
-        assert (compiled - reference).abs().max() <= tolerance * reference.abs().max()
+    for compiled, expected in zip(*results, strict=True):
+        compiled, expected = compiled.double(), expected.double()
+        assert (compiled - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 def test_without_a_compiler_the_operations_are_pytorchs(monkeypatch, caplog):
@@ -217,7 +221,7 @@ def test_moments_are_right_far_from_zero_and_where_nothing_varies(monkeypatch, c
         pytest.skip("no C++ compiler here")
     x = torch.randn(5000, 20) + 1000
     x[:, 3] = 7.0
-    mean, var = operations.moments(x)
+    mean, var = compiler.operations(x.device, x.dtype).moments(x)
     torch.testing.assert_close(mean, x.double().mean(0), rtol=1e-6, atol=0)
     torch.testing.assert_close(var, x.double().var(0, correction=0), rtol=1e-4, atol=1e-9)
 

@@ -42,7 +42,7 @@ def study(tmp_path_factory):
 
 def test_the_frame_has_a_row_for_each_number(study):
     frame, _ = study
-    assert [name for name in frame.columns if name != "budget"] == COLUMNS
+    assert [name for name in frame.columns if name not in ("budget", "margin")] == COLUMNS
     header = "table,dataset,method,trained_at,epsilon,metric,value,low,high,std,seeds,published,difference"
     assert ",".join(COLUMNS) == header
     assert not frame.duplicated(["table", "dataset", "method", "trained_at", "epsilon", "metric"]).any()
@@ -65,6 +65,7 @@ def test_values_are_means_over_sets_then_seeds(study):
     assert (row.seeds, row.std) == (2, pytest.approx(abs(by_seed[0] - by_seed[1]) / 2**0.5))
     assert frame.low.isna().all()
     assert frame.high.isna().all()
+    assert frame.margin.equals(frame["std"])
 
 
 def test_clean_numbers_are_there_for_every_net(study):

@@ -13,20 +13,19 @@ import pytest
 from synthetic_runs import cell, write_paper, write_run
 
 from aloe_lightning.paper.methods import PAPER_METHODS
-from aloe_lightning.paper.published import published_rows
+from aloe_lightning.paper.published import published_numbers
 from aloe_lightning.report import report
 from aloe_lightning.report.__main__ import main
 from aloe_lightning.report.frame import records_frame, table_frame
-from aloe_lightning.report.notes import method_orders, missing_cells
 from aloe_lightning.report.runs import collect
 from aloe_lightning.report.table_layouts import table_layouts
+from aloe_lightning.report.texts import method_orders, missing_cells
 
 PERTURBED = ("ADV", "AOE", "ALOE", "ALOE+ODIN")
 
 
 def framed(folder, intervals=False):
-    collection = collect(folder)
-    return table_frame(records_frame(collection.groups), collection.runs if intervals else ())
+    return table_frame(records_frame(collect(folder).groups), intervals=intervals)
 
 
 @pytest.fixture(scope="module")
@@ -49,56 +48,56 @@ def frame(outputs):
 
 def test_every_published_number_has_one_of_ours_next_to_it(frame):
     compared = frame[frame.published.notna()]
-    assert len(compared) == len(published_rows()) == 372
+    assert len(compared) == len(published_numbers()) == 372
     assert missing_cells(frame) == []
     assert (compared.difference == compared.value - compared.published).all()
     assert ((frame.low <= frame.value) & (frame.value <= frame.high)).all()
 
 
-def test_the_tables_have_the_papers_shape(frame):
-    one, two, three, four = table_layouts(frame)
-    assert [block.label for block in one.blocks] == ["GTSRB, ε = 1/255", "CIFAR-10, ε = 1/255", "CIFAR-100, ε = 1/255"]
-    for block in one.blocks:
-        assert [name for name, _ in block.rows] == [method.title for method in PAPER_METHODS[:9]]
+def test_the_tables_have_the_papers_shape(frame, outputs):
+    one, two, three, four = table_layouts(frame, collect(outputs).groups)
+    assert list(one.blocks) == ["GTSRB, ε = 1/255", "CIFAR-10, ε = 1/255", "CIFAR-100, ε = 1/255"]
+    for rows in one.blocks.values():
+        assert [name for name, _ in rows] == [method.title for method in PAPER_METHODS[:9]]
     assert one.headings == [("without attack", 3), ("with attack", 3)]
     assert [column[1:] for column in two.columns] == [
         (name, "ε = 1/255") for name in ("GTSRB", "CIFAR-10", "CIFAR-100")
     ]
     budgets = [f"ε = {epsilon}/255" for epsilon in (2, 3, 4)]
     assert three.headings == [*((b, 3) for b in budgets), *((f"clean, nets of {b}", 3) for b in budgets)]
-    assert [block.label for block in three.blocks] == ["GTSRB", "CIFAR-10"]
+    assert list(three.blocks) == ["GTSRB", "CIFAR-10"]
     assert four.headings == [("clean", 4), ("under PGD", 4)]
-    assert [name for name, _ in four.blocks[0].rows] == ["Original", "OE", "ADV", "AOE", "ALOE"]
+    assert [name for name, _ in four.blocks["GTSRB"]] == ["Original", "OE", "ADV", "AOE", "ALOE"]
     for layout in (one, two, three):
-        assert all(estimate is not None for block in layout.blocks for _, row in block.rows for estimate, _ in row)
+        assert all(estimate is not None for rows in layout.blocks.values() for _, row in rows for estimate, _ in row)
 
 
-def test_larger_budgets_show_the_clean_numbers_of_their_nets(frame):
+def test_larger_budgets_show_the_clean_numbers_of_their_nets(frame, outputs):
     """The one net of an objective that perturbs nothing is shown in the column of each budget."""
-    layouts = {layout.name: layout for layout in table_layouts(frame)}
-    (block, *_) = layouts["table3"].blocks
-    clean = {name: [estimate for estimate, _ in row[9:]] for name, row in block.rows}
-    (base, *_) = layouts["table1"].blocks
-    for name, row in base.rows:
+    layouts = {layout.title[:7]: layout for layout in table_layouts(frame, collect(outputs).groups)}
+    (rows, *_) = layouts["Table 3"].blocks.values()
+    clean = {name: [estimate for estimate, _ in row[9:]] for name, row in rows}
+    (base, *_) = layouts["Table 1"].blocks.values()
+    for name, row in base:
         repeated = [estimate.value for estimate in clean[name]] == 3 * [estimate.value for estimate, _ in row[:3]]
         assert repeated == (name not in PERTURBED)
-        assert not any(estimate.in_paper for estimate in clean[name]), "the paper's clean nets are trained at 1"
+        assert all(np.isnan(estimate.published) for estimate in clean[name]), "the paper's clean nets are trained at 1"
 
 
 def test_a_data_set_without_the_first_budget_keeps_its_numbers_in_table_3(outputs, tmp_path):
     shutil.copytree(outputs / "cifar10", tmp_path / "some", ignore=shutil.ignore_patterns("*-1-0", "*-4-0"))
     frame = framed(tmp_path)
-    one, _, three, _ = table_layouts(frame)
+    one, _, three, _ = table_layouts(frame, collect(tmp_path).groups)
     assert one.headings == [("without attack", 3)]
     assert three.headings == [("ε = 2/255", 3), ("ε = 3/255", 3), ("clean, nets of ε = 3/255", 3)]
     clean = frame[(frame.epsilon == 0) & frame.published.notna()]
     assert set(clean.method.map(str)) == {"MSP", "ODIN", "Mahalanobis", "OE", "OE+ODIN", "Original"}
 
 
-def test_the_best_of_a_column_is_the_least_or_the_greatest(frame):
-    (block, *_) = table_layouts(frame)[0].blocks
+def test_the_best_of_a_column_is_the_least_or_the_greatest(frame, outputs):
+    (rows, *_) = table_layouts(frame, collect(outputs).groups)[0].blocks.values()
     for column, choose in ((0, min), (1, min), (2, max)):
-        cells = [row[column] for _, row in block.rows]
+        cells = [row[column] for _, row in rows]
         best = [estimate.value for estimate, mark in cells if mark]
         assert best == [choose(estimate.value for estimate, _ in cells)]
 
@@ -118,12 +117,11 @@ def test_several_seeds_are_a_mean_and_a_deviation(tmp_path):
     for seed in (0, 1, 2):
         write_run(tmp_path / f"oe{seed}", cell("oe", seed=seed), seed)
     frame = framed(tmp_path, intervals=True)
-    (layout, *_) = table_layouts(frame)
-    estimate, _ = layout.blocks[0].rows[0][1][5]
+    (layout, *_) = table_layouts(frame, collect(tmp_path).groups)
+    estimate, _ = layout.blocks["CIFAR-10, ε = 1/255"][0][1][5]
     assert (frame.seeds == 3).all()
     assert frame.low.isna().all()
     assert estimate.margin == estimate.std > 0
-    assert not estimate.has_interval
     report(tmp_path, tmp_path / "out")
     assert "± is the standard deviation over seeds." in (tmp_path / "out" / "report.md").read_text()
 

@@ -62,14 +62,14 @@ def test_runs_are_ordered_by_content(tmp_path):
     runs = [cell("oe"), cell(eval_epsilon=2), cell(seed=1), cell(), cell("original")]
     for time, run in enumerate(runs):
         written(tmp_path / str(time), run, time)
-    (group,) = collect(tmp_path).groups
+    (group,) = collect(tmp_path).groups.values()
     assert [run.folder.name for run in group] == ["4", "0", "3", "2", "1"]
 
 
 def test_data_sets_come_in_the_papers_order(tmp_path):
     for time, name in enumerate(("own", "cifar10", "gtsrb")):
         written(tmp_path / name, cell(dataset=name), time)
-    assert [group.dataset for group in collect(tmp_path).groups] == ["GTSRB", "CIFAR-10", "own"]
+    assert list(collect(tmp_path).groups) == ["GTSRB", "CIFAR-10", "own"]
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

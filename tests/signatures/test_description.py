@@ -9,16 +9,16 @@ import pytest
 from hydra.utils import get_class
 
 from aloe_lightning.signatures.checked import is_plain
-from aloe_lightning.signatures.description import describe, targets_like
-from aloe_lightning.signatures.docstrings import parameter_comments
-from aloe_lightning.signatures.source import REQUIRED, Opaque, find_class
+from aloe_lightning.signatures.description import REQUIRED, describe, parameter_comments, targets_like
+from aloe_lightning.signatures.source import OPAQUE, is_own_class, outline
 
 
 def constructible():
     """Every class that a config can name: those of the rooms, and the sections of plain keys."""
     targets = [t for room in ("data", "nets", "objectives", "attacks", "detectors") for t in targets_like(f"{room}.")]
     targets += ["aloe_lightning.evaluation.evaluate.EvaluationSettings", "aloe_lightning.config.root.Trainer"]
-    return [target for target in targets if find_class(target) is not None and is_built(get_class(target))]
+    outlined = [target for target in targets if is_own_class(outline(target.rpartition(".")[0])[target.split(".")[-1]])]
+    return [target for target in outlined if is_built(get_class(target))]
 
 
 def is_built(cls):
@@ -44,7 +44,7 @@ def test_parameters_and_defaults_are_those_of_the_class(target):
     for name, parameter in signature.items():
         if parameter.default is inspect.Parameter.empty:
             assert described[name].default is REQUIRED
-        elif described[name].default is not Opaque and is_plain(described[name].annotation):
+        elif described[name].default is not OPAQUE and is_plain(described[name].annotation):
             factory = "factory" in repr(parameter.default)
             assert factory or described[name].default == parameter.default
 

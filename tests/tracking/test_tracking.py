@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from aloe_lightning.evaluation.records import read_records
-from aloe_lightning.tracking.dashboard import CURVES, DETECTORS, main, report, result_panels, workspace
+from aloe_lightning.tracking.__main__ import main
+from aloe_lightning.tracking.dashboard import CURVES, DETECTORS, panels_of, report, workspace
 from aloe_lightning.tracking.loggers import flatten
 from test_end_to_end import TINY
 
@@ -149,7 +150,7 @@ def test_the_dashboard_shows_only_what_is_logged(logged):
     _, _, found = logged
     names = {name for row in found["history"] for name in row}
     shown = {f"result/{d}/mean/{side}/{m}" for d in DETECTORS for side in ("none", "both") for m in ("auroc",)}
-    made = [repr(panel) for panels in result_panels(wr).values() for panel in panels]
+    made = [repr(panel) for panels in panels_of(wr).values() for panel in panels]
     for name in shown | {"result/accuracy", "result/id/accuracy", "result/scores", "result/tables"}:
         assert any(name in text for text in made), name
         assert name in names

@@ -1,19 +1,21 @@
 """`--dry`: list the cells of a command, their state and an estimate of the remaining time; nothing is computed."""
 
+import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
@@ -22,36 +24,29 @@ from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage.cells import FAILED, facts_of, is_done
 from aloe_lightning.storage.models import TrainedModel
 
-State = Literal["done", "trained", "interrupted", "failed", "to do"]
-
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell of a command.
-
-    Attributes:
-        config: validated config.
-        folder: folder of its results.
-        model: trained net of the cell.
-    """
+    """One cell of a command, with its validated config; `new_net` is False if an earlier cell has the same net."""
 
     config: dict[str, Any]
     folder: Path
     model: TrainedModel
+    new_net: bool
 
-    @property
-    def state(self) -> State:
-        """State of the cell."""
-        recompute = self.config["recompute"]
-        if recompute == "nothing" and is_done(self.config, self.folder):
+    @cached_property
+    def state(self) -> str:
+        """State in words; `done` if the cell will not be computed."""
+        if self.config["recompute"] == "nothing" and is_done(self.config, self.folder):
             return "done"
-        if recompute == "training":
-            return "to do"
-        if (self.folder / FAILED).is_file():
-            return "failed"
-        if self.model.is_trained or self.config["checkpoint"] is not None:
-            return "trained"
-        return "interrupted" if self.model.progress else "to do"
+        if self.config["recompute"] != "training":
+            if (self.folder / FAILED).is_file():
+                return "failed"
+            if self.model.is_trained or self.config["checkpoint"] is not None:
+                return "net trained"
+            if progress := self.model.progress:
+                return f"interrupted at step {progress['step']} of {progress['steps']}"
+        return "to do" if self.new_net else "to do, net of a cell above"
 
     @property
     def work(self) -> float:
@@ -77,114 +72,86 @@ def planned(arguments: Sequence[str]) -> list[PlannedCell]:
     Raises:
         UserError: if a config is invalid.
     """
+    parser = OverridesParser.create()
     with initialize_config_module("aloe_lightning.conf", version_base="1.3"):
-        folders, plain = _config_folders(arguments)
-        if folders:
-            plain.append(f"hydra.searchpath=[{','.join(f'file://{Path(place).absolute()}' for place in folders)}]")
-        swept = compose("config", [word for word in plain if not _sweeps(word)], return_hydra_config=True)
-        params = [f"{key}={value}" for key, value in (swept.hydra.sweeper.params or {}).items()]
-        overrides = OverridesParser.create().parse_overrides([*params, *plain])
-        (jobs,) = BasicSweeper.split_arguments(overrides, None)
-        return [cell for job in jobs for cell in _cell(job)]
+        overrides = _overrides(arguments)
+        single = [word for word in overrides if not parser.parse_override(word).is_sweep_override()]
+        swept = compose("config", single, return_hydra_config=True).hydra.sweeper.params or {}
+        params = [f"{key}={value}" for key, value in swept.items()]
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+        configs = [validated(compose("config", list(job))) for job in jobs]
+    cells: list[PlannedCell] = []
+    nets: set[Path] = set()
+    for config in configs:
+        if config["enabled"]:
+            folder = Path(config["paths"]["outputs"]) / config["study"] / config["cell"]
+            model = TrainedModel.of(config)
+            cells.append(PlannedCell(config, folder, model, model.folder not in nets))
+            nets.add(model.folder)
+    return cells
 
 
-def _config_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the folders of `--config-dir`, and the overrides; raise UserError for any other flag."""
-    folders, overrides, words = list[str](), list[str](), iter(arguments)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            folders.append(value if equals else next(words, ""))
-        elif word.startswith("-") and word not in ("-m", "--multirun"):
-            raise UserError(f"--dry cannot be combined with {word}")
-        elif not word.startswith("-"):
-            overrides.append(word)
-    return folders, overrides
-
-
-def _sweeps(word: str) -> bool:
-    return bool(OverridesParser.create().parse_override(word).is_sweep_override())
-
-
-def _cell(job: Sequence[str]) -> Iterator[PlannedCell]:
-    config = validated(compose("config", list(job)))
-    if config["enabled"]:
-        folder = Path(config["paths"]["outputs"]) / config["study"] / config["cell"]
-        yield PlannedCell(config, folder, TrainedModel.of(config))
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    """Return the overrides, with the folders of `--config-dir` as one of them; raise UserError for any other flag."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-cd", "--config-dir", type=Path, action="append", default=[])
+    known, overrides = parser.parse_known_args(arguments)
+    if flags := [word for word in overrides if word.startswith("-")]:
+        raise UserError(f"--dry cannot be combined with {flags[0]}")
+    folders = ",".join(f"file://{folder.absolute()}" for folder in known.config_dir)
+    return [*overrides, f"hydra.searchpath=[{folders}]"] if folders else overrides
 
 
 def show_plan(arguments: Sequence[str]) -> None:
     """Print the cells of a command, their state, and an estimate of the remaining time if times were measured."""
     cells = planned(arguments)
-    measured = MeasuredTimes(cells)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("cell", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("took", justify="right")
-    table.add_column("remaining, about", justify="right")
-    nets: set[Path] = set()
-    done, remaining = 0, list[float | None]()
+    columns = [Column(name, no_wrap=True) for name in ("cell", "state")]
+    columns += [Column(name, justify="right") for name in ("took", "remaining, about")]
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    remaining = list[float | None]()
     for cell in cells:
-        new = cell.model.folder not in nets
-        nets.add(cell.model.folder)
-        row = f"{cell.folder.parent.name}/{cell.folder.name}", state_in_words(cell, new)
+        took, left = "", ""
         if cell.state == "done":
-            done += 1
             run_info = facts_of(cell.folder)
-            table.add_row(*row, duration((run_info["train_seconds"] or 0) * new + run_info["evaluate_seconds"]), "")
+            took = duration((run_info["train_seconds"] or 0) * cell.new_net + run_info["evaluate_seconds"])
         else:
-            remaining.append(measured.estimate(cell, trains=new))
-            table.add_row(*row, "", "?" if remaining[-1] is None else duration(remaining[-1]))
+            seconds = estimate(cell, cells)
+            remaining.append(seconds)
+            left = "?" if seconds is None else duration(seconds)
+        table.add_row(f"{cell.folder.parent.name}/{cell.folder.name}", cell.state, took, left)
     known = [seconds for seconds in remaining if seconds is not None]
     total = f"; about {duration(sum(known))} remaining on one device" if known else ""
     if len(known) < len(remaining):
         total += "; no estimate" + (f" for {len(remaining) - len(known)}" if known else "") + " until a cell is done"
+    done, nets = len(cells) - len(remaining), sum(cell.new_net for cell in cells)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    console.print(f"{done} of {len(cells)} cells done, {len(nets)} nets{total}", highlight=False)
+    console.print(f"{done} of {len(cells)} cells done, {nets} nets{total}", highlight=False)
 
 
-def state_in_words(cell: PlannedCell, new: bool) -> str:
-    """Return a cell's state in words; `new` is False if an earlier cell has the same net."""
-    if cell.state == "interrupted":
-        return f"interrupted at step {cell.model.progress['step']} of {cell.model.progress['steps']}"
-    if cell.state == "trained":
-        return "net trained"
-    return cell.state if new or cell.state != "to do" else "to do, net of a cell above"
+def estimate(cell: PlannedCell, cells: Sequence[PlannedCell]) -> float | None:
+    """Return the seconds that an unfinished cell will take, from those that finished ones took; None if none did."""
+
+    def scored(cell: PlannedCell) -> object:
+        return cell.config["data"]["name"], sorted(cell.config["detector"])
+
+    done = [other for other in cells if other.state == "done"]
+    times = [(scored(other), facts_of(other.folder)["evaluate_seconds"]) for other in done]
+    evaluation = _mean_of_similar(times, scored(cell))
+    if not cell.new_net or cell.model.is_trained or cell.config["checkpoint"] is not None:
+        return evaluation
+    trained = [other for other in cells if other.new_net and other.model.is_trained]
+    times = [(other.config["data"]["name"], other.model.metadata["seconds"] / other.work) for other in trained]
+    per_work = _mean_of_similar(times, cell.config["data"]["name"])
+    if per_work is None or evaluation is None:
+        return None
+    progress = cell.model.progress
+    share = 1 - progress["step"] / progress["steps"] if progress else 1
+    return evaluation + per_work * cell.work * share
 
 
-class MeasuredTimes:
-    """Seconds that finished cells took, for an estimate of the remaining ones."""
-
-    def __init__(self, cells: Sequence[PlannedCell]) -> None:
-        self.trainings: dict[str, list[float]] = {}
-        self.evaluations: dict[str, list[float]] = {}
-        seen = set()
-        for cell in cells:
-            name = cell.config["data"]["name"]
-            if cell.model.is_trained and cell.model.folder not in seen:
-                seen.add(cell.model.folder)
-                self.trainings.setdefault(name, []).append(cell.model.metadata["seconds"] / cell.work)
-            if cell.state == "done":
-                key = f"{name} {' '.join(sorted(cell.config['detector']))}"
-                self.evaluations.setdefault(key, []).append(facts_of(cell.folder)["evaluate_seconds"])
-
-    def estimate(self, cell: PlannedCell, trains: bool) -> float | None:
-        """Return the seconds that an unfinished cell will take; None if no similar cell was measured."""
-        name = cell.config["data"]["name"]
-        key = f"{name} {' '.join(sorted(cell.config['detector']))}"
-        evaluation = self._mean(self.evaluations, key)
-        if not trains or cell.model.is_trained or cell.config["checkpoint"] is not None:
-            return evaluation
-        per_work = self._mean(self.trainings, name)
-        if per_work is None or evaluation is None:
-            return None
-        progress = cell.model.progress
-        share = 1 - progress["step"] / progress["steps"] if progress else 1
-        return evaluation + per_work * cell.work * share
-
-    @staticmethod
-    def _mean(times: dict[str, list[float]], key: str) -> float | None:
-        """Return the mean of the same kind, else of all kinds."""
-        values = times.get(key) or [value for values in times.values() for value in values]
-        return fmean(values) if values else None
+def _mean_of_similar(times: Sequence[tuple[object, float]], kind: object) -> float | None:
+    """Return the mean of the same kind, else of all kinds."""
+    seconds = [value for other, value in times if other == kind] or [value for _, value in times]
+    return fmean(seconds) if seconds else None

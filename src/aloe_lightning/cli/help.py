@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from aloe_lightning.config.layout import places
-from aloe_lightning.signatures.description import Description, describe
+from aloe_lightning.signatures.description import describe
 
 HEADER = """\
 aloe_lightning: train, attack, score and tabulate robust out-of-distribution detectors (arXiv:2003.09711).
@@ -28,9 +28,7 @@ def show_help(overrides: Sequence[str]) -> None:
     """Print the help for the config that the overrides compose."""
     with initialize_config_module("aloe_lightning.conf", version_base="1.3"):
         config = compose("config", list(overrides))
-    content = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(content, dict)
-    values = {str(key): value for key, value in content.items()}
+    values: Any = OmegaConf.to_container(config, resolve=False)
     lines = [HEADER, "== Groups: choose one with group=name (experiment, scale and sweep with +) ==", *_groups()]
     print("\n".join([*lines, "", "== Config ==", *_keys(values), "", FOOTER]))
 
@@ -52,27 +50,20 @@ def _keys(content: Mapping[str, Any]) -> Iterator[str]:
             description = describe(place.target) if place.target else None
         except LookupError:
             description = None
+        parameters = description.parameters if description else {}
+        indent = ""
         if place.path:
             yield f"{place.path}:" + (f"   # {place.target}" if description and "_target_" in place.keys else "")
+            indent = "  "
         for key, value in place.keys.items():
-            if isinstance(value, Mapping) and (not place.path or place.path == "attack"):
+            if key == "_target_" or (isinstance(value, Mapping) and place.path in ("", "attack")):
                 continue
-            yield from _key(key, value, description, "  " if place.path else "", place.labelled)
-
-
-def _key(key: str, value: Any, description: Description | None, indent: str, labelled: bool) -> Iterator[str]:
-    if key == "_target_":
-        return
-    parameter = description.parameters.get(key) if description else None
-    comment = parameter.comment if parameter else ""
-    if labelled and key == "name":
-        comment = "label in records and folders"
-    shown = OmegaConf.to_yaml({key: value}, resolve=False).strip().replace("\n", " ")
-    line = f"{indent}{shown}"
-    if not comment:
-        yield line
-    elif len(line) + len(comment) + 5 <= WIDTH:
-        yield f"{line}   # {comment}"
-    else:
-        yield from textwrap.wrap(comment, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-        yield line
+            comment = parameters[key].comment if key in parameters else ""
+            if place.labelled and key == "name":
+                comment = "label in records and folders"
+            shown = OmegaConf.to_yaml({key: value}, resolve=False).strip().replace("\n", " ")
+            line = f"{indent}{shown}   # {comment}" if comment else f"{indent}{shown}"
+            if len(line) > WIDTH and comment:
+                yield from textwrap.wrap(comment, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+                line = f"{indent}{shown}"
+            yield line

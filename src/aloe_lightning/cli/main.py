@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from aloe_lightning.cli.arguments import normalised
 from aloe_lightning.cli.mistakes import exit_with
 from aloe_lightning.cli.session import Session
 from aloe_lightning.config.resolvers import register_resolvers
@@ -25,6 +25,12 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.storage.cells import FAILED, is_done
 
 DEMO = ["--multirun", "+sweep=methods"]
+FLAGS_WITH_VALUE = frozenset(
+    {"--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--package", "-p", "--cfg", "-c"}
+    | {"--experimental-rerun", "-er"}
+)
+INFO_TOPICS = frozenset({"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"})
+OTHER_MODES = frozenset({"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-h", "--help"})
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -86,11 +92,7 @@ def _refuse_processes_in_a_sweep(config: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit code 2 for a user error, 1 for an internal error.
-
-    Args:
-        arguments: arguments of the command; without any, the embedded demo with all five objectives runs.
-    """
+    """Run the command line, without arguments the demo; exit code 2 for a user error, 1 for an internal error."""
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.argv[1:] = normalised(arguments)
     if not set(sys.argv[1:]) - {"--dry"}:
@@ -98,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     started = time.time()
     os.environ["ALOE_STARTED"] = str(started)
-    Session.start()
+    Session.composed, Session.folder = False, None
     try:
         if "--dry" in arguments:
             from aloe_lightning.cli.dry_run import show_plan
@@ -123,9 +125,32 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         exit_with(error)
     except BrokenExecutor:  # a process of the launcher was killed, and the launcher stops
-        message = "a job of the sweep was killed by a user or for lack of memory: the same command computes the rest"
-        print(f"aloe_lightning: error: {message}", file=sys.stderr)
-        sys.exit(1)
+        exit_with(
+            "a job of the sweep was killed by a user or for lack of memory: the same command computes the rest", 1
+        )
     except KeyboardInterrupt:
         print("aloe_lightning: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def normalised(arguments: Sequence[str]) -> list[str]:
+    """Return the flags first and the overrides after them, as Hydra's parser requires.
+
+    `--info` takes its value only as `--info=VALUE`, or as the next word if that is no override.
+    """
+    flags, overrides = [], []
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            key, equals, value = word.partition("=")
+            # Hydra's grammar has no ~ in a value; the shell expands it only at the beginning of a word.
+            overrides.append(f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else word)
+            continue
+        flags.append(word)
+        if word in FLAGS_WITH_VALUE:
+            flags.extend([value for value in [next(words, None)] if value is not None])
+    if flags and flags[-1] in ("--info", "-i") and overrides and overrides[0] in INFO_TOPICS:
+        flags.append(overrides.pop(0))
+    if any(word.startswith("+sweep=") for word in overrides) and not OTHER_MODES & set(flags):
+        flags.append("--multirun")  # a sweep that does not sweep is never meant
+    return flags + overrides

@@ -10,25 +10,30 @@ from aloe_lightning.config.layout import RENAMED
 from aloe_lightning.config.validation import known_keys, nearest
 
 
-def exit_with(error: Exception) -> NoReturn:
-    """Print an error in one line and exit with 2."""
+def exit_with(error: Exception | str, code: int = 2) -> NoReturn:
+    """Print an error in one line and exit."""
     print(f"aloe_lightning: error: {one_line(error)}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception | str) -> str:
     """Return a message without its line breaks, and a hint after it."""
     message = str(error).split("Config search path")[0].split("To append to your config")[0]
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join(line if line[-1] in ".,:;?!" else line + ";" for line in lines).rstrip(";")
-    hint = hint_for(str(error))
+    hint = _hint_for(str(error))
     return text.rstrip(".") + hint if hint else text
 
 
-def hint_for(message: str) -> str:
+def _hint_for(message: str) -> str:
     """Return what was probably meant by a key or a choice that Hydra does not know; "" if nothing is near."""
-    if key := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", message):
-        return _hint_for_key(key[1] or key[2])
+    if match := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", message):
+        key = match[1] or match[2]
+        if key in RENAMED:
+            return f": it is now called {RENAMED[key]}"
+        if re.fullmatch(r"ood\.\w+", key):
+            return f": +{key}=/path/to/images adds a test set"
+        return nearest(key.split(".")[-1], known_keys())
     if "'ood/paper_for/" in message:
         return ": ood=paper is for the paper's data; 'ood=[textures]' or +ood.NAME=/path/to/images for others"
     if launcher := re.search(r"hydra/launcher/(\w+)", message):
@@ -38,14 +43,6 @@ def hint_for(message: str) -> str:
         options = [Path(file.name).stem for file in group.iterdir()] if group.is_dir() else []
         return _removed_experiment(choice[2]) or nearest(choice[2], options)
     return ""
-
-
-def _hint_for_key(key: str) -> str:
-    if key in RENAMED:
-        return f": it is now called {RENAMED[key]}"
-    if re.fullmatch(r"ood\.\w+", key):
-        return f": +{key}=/path/to/images adds a test set"
-    return nearest(key.split(".")[-1], known_keys())
 
 
 def _removed_experiment(name: str) -> str:

@@ -21,17 +21,10 @@ class Session(Callback):
     folder: Path | None = None
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the folder of a single run."""
+        """Remember the folder; Hydra calls this in the process that starts the jobs."""
         Session.folder = Path(config.paths.outputs)
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the folder of a sweep, in the process that starts the jobs."""
-        Session.folder = Path(config.paths.outputs)
-
-    @classmethod
-    def start(cls) -> None:
-        """Forget an earlier command of this process."""
-        cls.composed, cls.folder = False, None
+    on_multirun_start = on_run_start
 
     @classmethod
     def show_tables(cls, since: float) -> None:

@@ -18,15 +18,11 @@ from aloe_lightning.signatures.description import PACKAGE, describe
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
-    """Build the object of a node.
+    """Build the object of a node: class path under `_target_`, and arguments.
 
-    Args:
-        node: class path under `_target_`, and arguments; its `name` is a label for records, unless the class takes one.
-        place: path of the node in the config, for messages.
-        **supplied: further arguments; used for parameters that the class has and the node does not give.
-
-    Raises:
-        UserError: if the class does not exist or does not accept its arguments.
+    Its `name` is a label for records, unless the class takes one. `place` is its path in the config, for messages.
+    `supplied` are further arguments, used for parameters that the class has and the node does not give. UserError if
+    the class does not exist or does not accept its arguments.
     """
     try:
         parameters = describe(str(node["_target_"])).parameters
@@ -62,11 +58,7 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
 
 
 def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
-    """Return the net for the classes and the normalisation of the data.
-
-    Raises:
-        UserError: if the data lack an attribute that the net takes.
-    """
+    """Return the net for the classes and the normalisation of the data; UserError if the data do not state them."""
     parameters = describe(config["net"]["_target_"]).parameters
     # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
     taken = [key for key in SUPPLIED["net"] if key in parameters]
@@ -84,15 +76,9 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
 
 def build_objective(config: Mapping[str, Any], net: nn.Module) -> Objective:
     """Return the objective around a net."""
-    attack = config["attack"]
-    objective: Objective = build(
-        config["objective"],
-        "objective",
-        net=net,
-        optim=build(config["optim"], "optim"),
-        attack=build(attack["train"], "attack.train"),
-        inner_batchnorm=attack["inner_batchnorm"],
-    )
+    optim, attack = build(config["optim"], "optim"), build(config["attack"]["train"], "attack.train")
+    supplied = {"net": net, "optim": optim, "attack": attack, "inner_batchnorm": config["attack"]["inner_batchnorm"]}
+    objective: Objective = build(config["objective"], "objective", **supplied)
     return objective
 
 

@@ -7,11 +7,7 @@ from typing import Any
 ROOT_MODULE = "aloe_lightning.config.root"
 ROOT = f"{ROOT_MODULE}.Root"
 SECTIONS = {
-    "attack": f"{ROOT_MODULE}.Attack",
-    "trainer": f"{ROOT_MODULE}.Trainer",
-    "launcher": f"{ROOT_MODULE}.Launcher",
-    "paths": f"{ROOT_MODULE}.Paths",
-    "duplicates": f"{ROOT_MODULE}.Duplicates",
+    **{name.lower(): f"{ROOT_MODULE}.{name}" for name in ("Attack", "Trainer", "Launcher", "Paths", "Duplicates")},
     "batch": "aloe_lightning.data.BatchSizes",
     "evaluation": "aloe_lightning.evaluation.evaluate.EvaluationSettings",
 }
@@ -25,10 +21,10 @@ SUPPLIED = {
 """Parameters that the builder supplies, so that the config does not state them."""
 FROM_PATHS = ("root", "verify")
 """Parameters that the builder takes from `paths`, unless the config states them."""
-LABELLED = ("data", "outliers", "net", "objective")
-"""Nodes whose `name` is a label for records and folders, not an argument of the class."""
 LABEL_REQUIRED = ("net", "objective", "data")
-"""Nodes whose label the records need."""
+"""Nodes whose `name` is a label that the records need, not an argument of the class."""
+LABELLED = (*LABEL_REQUIRED, "outliers")
+"""Nodes whose `name` is a label for records and folders."""
 RENAMED = {
     "wanted": "enabled",
     "setting": "protocol",
@@ -46,27 +42,11 @@ RENAMED = {
 
 @dataclass(frozen=True)
 class Place:
-    """A group of keys in the config.
+    """A group of keys in the config."""
 
-    Attributes:
-        path: path of the group, such as `attack.eval`; "" for the root.
-        keys: the content of the group.
-        target: path of the class that declares the keys; None if the group names none.
-    """
-
-    path: str
+    path: str  # such as `attack.eval`; "" for the root
     keys: Any
-    target: str | None
-
-    @property
-    def part(self) -> str:
-        """The root key that the group is under."""
-        return self.path.split(".")[0]
-
-    @property
-    def supplied(self) -> tuple[str, ...]:
-        """Parameters of the class that the builder supplies."""
-        return SUPPLIED.get(self.path, ())
+    target: str | None  # path of the class that declares the keys; None if the group names none
 
     @property
     def labelled(self) -> bool:

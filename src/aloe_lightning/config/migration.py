@@ -17,13 +17,12 @@ from aloe_lightning.storage.fingerprints import fingerprint_of, fit_fingerprint
 from aloe_lightning.storage.models import FOLDER, TrainedModel
 
 log = logging.getLogger(__name__)
+STATISTICS = ("num_classes", "mean", "std")
+"""Keys that the net now takes from the data."""
 MARKER = ".format-2"
 """File in the folder of the nets; it exists once no result of version 0.1 is left."""
-SETS = {
-    **{name: name for name in ("SVHN", "DemoOOD", "ImageFolder", "NpyImages")},
-    **{"Textures": "textures", "Places365": "places365", "LSUNCrop": "lsun_c", "LSUNResize": "lsun_r", "ISUN": "isun"},
-}
-"""OOD sets of version 0.1: the current class, or the data set that `PictureSet` reads."""
+SETS = {"Textures": "textures", "Places365": "places365", "LSUNCrop": "lsun_c", "LSUNResize": "lsun_r", "ISUN": "isun"}
+"""Classes of OOD sets in version 0.1, and the data sets that `PictureSet` now reads in their place."""
 
 
 def migrate(outputs: Path) -> None:
@@ -44,9 +43,11 @@ def migrate(outputs: Path) -> None:
         (models / MARKER).touch()
 
 
-def translated(old: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate a validated config of version 0.1 to the current keys."""
+def translated(old: Mapping[str, Any], outputs: Path | None = None) -> dict[str, Any]:
+    """Translate a validated config of version 0.1 to the current keys; `outputs` replaces its folder of results."""
     new = deepcopy(dict(old))
+    if outputs is not None:
+        new["paths"]["outputs"] = str(outputs)
     new["enabled"], new["recompute"] = new.pop("wanted"), new.pop("redo")
     del new["setting"]
     data = new["data"]
@@ -54,17 +55,16 @@ def translated(old: Mapping[str, Any]) -> dict[str, Any]:
     new["paths"]["data"] = data.pop("root", new["paths"]["data"])
     if _is_custom(data):
         # Classes and normalisation are determined from the images again; "own" of version 0.1 is now "custom".
-        data |= {"num_classes": None, "mean": None, "std": None}
+        data |= dict.fromkeys(STATISTICS)
         for part, key in ((data, "name"), (new, "study"), (new, "group")):
             part[key] = "custom" if part[key] == "own" else part[key]
     elif data["_target_"].endswith(".CIFAR"):
         data["_target_"] += str(data["num_classes"])
     if not _is_custom(data):
-        for key in ("num_classes", "mean", "std"):
-            data.pop(key, None)
+        new["data"] = _without(data, *STATISTICS)
     new["ood"] = {name: _ood_set(node) for name, node in new["ood"].items()}
     new["outliers"] = _without(new["outliers"], "root", "verify")
-    new["net"] = _renamed(_without(new["net"], "num_classes", "mean", "std"), "streamed", "fused")
+    new["net"] = _renamed(_without(new["net"], *STATISTICS), "streamed", "fused")
     new["objective"] = _renamed(new["objective"], "joint_passes", "joint_forward")
     new["detector"] = {name: _without(node, "name") for name, node in new["detector"].items()}
     new["attack"] = _attack(new["attack"])
@@ -81,7 +81,7 @@ def _without(node: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in keys}
 
 
-def _renamed(node: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+def _renamed(node: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
     return {(new if key == old else key): value for key, value in node.items()}
 
 
@@ -90,18 +90,13 @@ def _ood_set(node: dict[str, Any]) -> dict[str, Any]:
     node = _without(node, "root", "verify")
     if name == "CIFAROOD":
         return {"_target_": f"{room}.CIFAR{node['num_classes']}Test"}
-    current = SETS.get(name, name)
-    return {**node, "_target_": f"{room}.PictureSet", "dataset": current} if current.islower() else node
+    return {**node, "_target_": f"{room}.PictureSet", "dataset": SETS[name]} if name in SETS else node
 
 
 def _attack(old: Mapping[str, Any]) -> dict[str, Any]:
-    train, evaluation = old["train"], old["eval"]
-    return {
-        "name": evaluation.get("name", "paper"),
-        "inner_batchnorm": train.get("batchnorm", "eval"),
-        "train": {**_without(train, "batchnorm"), "_target_": "aloe_lightning.attacks.PGD"},
-        "eval": {**_without(evaluation, "name"), "_target_": "aloe_lightning.attacks.PGD"},
-    }
+    train, evaluation = ({**old[side], "_target_": "aloe_lightning.attacks.PGD"} for side in ("train", "eval"))
+    shared = {"name": evaluation.pop("name", "paper"), "inner_batchnorm": train.pop("batchnorm", "eval")}
+    return {**shared, "train": train, "eval": evaluation}
 
 
 def _migrate_model(folder: Path, outputs: Path) -> None:
@@ -111,19 +106,18 @@ def _migrate_model(folder: Path, outputs: Path) -> None:
             log.warning("an unfinished training, if it is of an earlier version, is not continued: %s", folder)
         return
     metadata = json.loads(file.read_text())
-    if "redo" not in metadata.get("config", {}):
+    old = metadata.get("config", {})
+    if "redo" not in old:
         return
-    config = translated(metadata["config"])
-    config["paths"]["outputs"] = str(outputs)
+    config = translated(old, outputs)
     model = TrainedModel.of(config)
-    if not model.folder.exists():
-        data = metadata["config"]["data"]
-        # Whether custom statistics were given or computed is not known: reuse compares them with those of the data.
-        statistics = [data["mean"], data["std"]] if _is_custom(data) else None
-        content = {**metadata, "config": config, "earlier_name": folder.name, "normalisation": statistics}
-        write_json(file, content)
-        folder.rename(model.folder)
-        log.info("trained net of an earlier version, now called %s: %s", model.folder.name, folder.name)
+    if model.folder.exists():
+        return
+    # Whether custom statistics were given or computed is not known: reuse compares them with those of the data.
+    statistics = [old["data"]["mean"], old["data"]["std"]] if _is_custom(old["data"]) else None
+    write_json(file, {**metadata, "config": config, "earlier_name": folder.name, "normalisation": statistics})
+    folder.rename(model.folder)
+    log.info("trained net of an earlier version, now called %s: %s", model.folder.name, folder.name)
 
 
 def _migrate_cell(folder: Path, outputs: Path) -> None:
@@ -131,8 +125,7 @@ def _migrate_cell(folder: Path, outputs: Path) -> None:
     old = json.loads(file.read_text()) if file.is_file() else {}
     if "redo" not in old or not (folder / "records.jsonl").is_file() or _is_custom(old["data"]):
         return  # a cell of custom images is evaluated again, after its net's normalisation was compared
-    config = translated(old)
-    config["paths"]["outputs"] = str(outputs)
+    config = translated(old, outputs)
     place = outputs / config["study"] / config["cell"]
     if (place / "records.jsonl").exists():
         return

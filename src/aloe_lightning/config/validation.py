@@ -2,27 +2,24 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
 
-from aloe_lightning.config.contradictions import contradictions
-from aloe_lightning.config.layout import COLLECTIONS, FROM_PATHS, LABEL_REQUIRED, RENAMED, ROOT, SECTIONS, Place, places
+from aloe_lightning.config import layout
+from aloe_lightning.config.layout import ROOT, Place, places
 from aloe_lightning.errors import UserError
-from aloe_lightning.signatures.checked import is_plain, model_of, reason
-from aloe_lightning.signatures.description import Description, describe, targets_like
-from aloe_lightning.signatures.source import REQUIRED
+from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
+from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
 
 NO_OOD = "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/to/images is a custom one"
 
 
 def validated(cfg: DictConfig) -> dict[str, Any]:
-    """Return the config as plain, resolved, checked values.
-
-    Every group of keys is checked against the signature of the class that it builds.
+    """Return the config as plain, resolved values, each group of keys checked against the signature of its class.
 
     Raises:
         UserError: listing every unknown key, missing value, wrong type and value out of range.
@@ -37,7 +34,7 @@ def validated(cfg: DictConfig) -> dict[str, Any]:
     if isinstance(content.get("ood"), dict):
         content["ood"] = {name: image_node(node) for name, node in content["ood"].items()}
     problems = [problem for place in list(places(content)) for problem in _check_and_convert(place)]
-    problems = list(_without_inherited(content.get("epsilon"), problems)) or list(contradictions(content))
+    problems = list(_without_inherited(content.get("epsilon"), problems)) or list(_contradictions(content))
     if problems:
         raise UserError("config: " + "; ".join(problems))
     return content
@@ -55,50 +52,42 @@ def _check_and_convert(place: Place) -> Iterator[str]:
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
-    supplied = {name for name, p in description.parameters.items() if name in place.supplied and p.default is not None}
+    supplied = {
+        name
+        for name, p in description.parameters.items()
+        if name in layout.SUPPLIED.get(place.path, ()) and p.default is not None
+    }
     expected = {name: p for name, p in description.parameters.items() if name not in supplied}
     for name in [] if description.accepts_any else given.keys() - expected.keys():
         yield _unknown(place, name, expected)
     for name, parameter in expected.items():
-        if name not in given and parameter.default is REQUIRED and name not in FROM_PATHS:
+        if name not in given and parameter.default is REQUIRED and name not in layout.FROM_PATHS:
             yield NO_OOD if (place.path, name) == ("", "ood") else f"{_join(place.path, name)} is missing"
-    if place.path in LABEL_REQUIRED and not place.keys.get("name"):
+    if place.path in layout.LABEL_REQUIRED and not place.keys.get("name"):
         yield f"{place.path}.name is missing: records state it"
-    for key in COLLECTIONS if not place.path else ():
+    for key in layout.COLLECTIONS if not place.path else ():
         if place.keys.get(key) == {}:
             yield NO_OOD if key == "ood" else f"{key}: at least one is required"
     yield from _convert(place, description, given)
 
 
 def _convert(place: Place, description: Description, given: Mapping[str, Any]) -> Iterator[str]:
-    parameters = description.parameters
-    annotations = {
-        name: parameters[name].annotation
-        for name in given
-        if name in parameters and parameters[name].annotation is not Any and is_plain(parameters[name].annotation)
-    }
-    model = model_of(description.identity, annotations)
-    try:
-        checked = model.model_validate({name: given[name] for name in annotations})
-    except ValidationError as error:
-        first_error = {str(e["loc"][0]): e for e in reversed(error.errors())}
-        for name in (name for name in annotations if name in first_error):
-            is_fraction = name.endswith("epsilon") and isinstance(given[name], str)
-            hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
-            yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
-        return
-    place.keys.update({name: _plain(getattr(checked, name)) for name in annotations})
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    parameters = {name: description.parameters[name] for name in given if name in description.parameters}
+    annotations = {name: p.annotation for name, p in parameters.items() if is_plain(p.annotation)}
+    values, errors = converted(model_of(description.identity, annotations), given)
+    place.keys.update({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
+    first_error = {str(error["loc"][0]): error for error in reversed(errors)}
+    for name in (name for name in annotations if name in first_error):
+        is_fraction = name.endswith("epsilon") and isinstance(given[name], str)
+        hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
+        yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
 
 
 def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
     key = _join(place.path, name)
-    if key in RENAMED:
-        return f"{key} is now called {RENAMED[key]}"
-    if name in place.supplied:
+    if key in layout.RENAMED:
+        return f"{key} is now called {layout.RENAMED[key]}"
+    if name in layout.SUPPLIED.get(place.path, ()):
         return f"{key} is not set here: it follows from the other parts of the config"
     return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
 
@@ -116,6 +105,34 @@ def _without_inherited(epsilon: Any, problems: list[str]) -> Iterator[str]:
             yield problem
 
 
+def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what each key alone allows and the whole config does not."""
+    trainer = content["trainer"]
+    if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
+        yield "training has no end: set trainer.max_epochs or trainer.max_steps"
+    for part in ("train", "eval"):
+        attack = content["attack"][part]
+        whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()
+        if attack.get("rounding", "none") != "none" and not whole:
+            yield f"attack.{part}.rounding={attack['rounding']} requires epsilon and step_size in whole 1/255 steps"
+    sets = {"data": content["data"], "outliers": content["outliers"]}
+    sets |= {f"ood.{name}": node for name, node in content["ood"].items()}
+    demo = {place: _is_demo(node) for place, node in sets.items()}
+    if demo["data"] and False in demo.values():
+        other = next(k for k, v in demo.items() if v is False)
+        yield f"data=demo is combined with {other}: use +experiment=cifar10"
+    if demo["data"] is False and any(demo.values()):
+        name, other = content["data"]["name"], next(k for k, v in demo.items() if v)
+        remedy = f"use +experiment={name}, or choose outliers= and ood= too"
+        yield f"data={name} is combined with the demo's {other}: {remedy}"
+
+
+def _is_demo(node: Mapping[str, Any]) -> bool | None:
+    """Return whether a set is of the embedded demo; None for a class from outside, which goes with any data."""
+    target = str(node.get("_target_", ""))
+    return target.startswith("aloe_lightning.data.Demo") if target.startswith("aloe_lightning.") else None
+
+
 def nearest(name: str, known: list[str]) -> str:
     """Return a "did you mean" question for the end of a message; "" if no known name is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -125,12 +142,10 @@ def nearest(name: str, known: list[str]) -> str:
 def known_keys() -> list[str]:
     """Return every key that some part of the config can have."""
     rooms = ("data", "nets", "objectives", "attacks", "detectors")
-    here = f"{ROOT.rpartition('.')[0]}."
-    targets = [ROOT, *SECTIONS.values(), f"{here}WandbLogger", *(t for room in rooms for t in targets_like(f"{room}."))]
+    targets = [ROOT, *layout.SECTIONS.values(), f"{layout.ROOT_MODULE}.WandbLogger"]
+    targets += [target for room in rooms for target in targets_like(f"{room}.")]
     names = {"experiment", "sweep", "scale"}
     for target in targets:
-        try:
+        with suppress(LookupError):  # a function or a type among the exported names
             names |= describe(target).parameters.keys()
-        except LookupError:  # a function or a type among the exported names
-            continue
     return sorted(names)

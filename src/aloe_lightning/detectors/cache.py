@@ -1,13 +1,12 @@
 """Fitted detectors on disk, as tensors and JSON values without pickle; each is fitted once per net."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from aloe_lightning.detectors.detector import CacheableDetector, Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
@@ -25,16 +24,11 @@ def write_fitted(folder: Path, name: str, fitted: Fitted) -> None:
 
 
 def read_fitted(folder: Path, name: str, detector: CacheableDetector, net: nn.Module) -> Fitted:
-    """Read the fit that `write_fitted` wrote, for the net that it was made on.
-
-    Raises:
-        UserError: if a file is missing or damaged, or belongs to another net.
-    """
+    """Read the fit that `write_fitted` wrote; UserError if a file is missing, damaged, or belongs to another net."""
     file = folder / f"{name}.safetensors"
     try:
-        settings: dict[str, float | str] = json.loads((folder / f"{name}.json").read_text())
-        tensors: Mapping[str, Tensor] = load_file(file) if file.is_file() else {}
-        return detector.from_state(net, settings, tensors)
+        settings = json.loads((folder / f"{name}.json").read_text())
+        return detector.from_state(net, settings, load_file(file) if file.is_file() else {})
     except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
         raise UserError(f"cannot read the fitted detector {name} in {folder.absolute()}: {error}") from error
 

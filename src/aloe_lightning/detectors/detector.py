@@ -11,6 +11,7 @@ from aloe_lightning.attacks import LossFn, Membership, Target, algorithm_1, froz
 from aloe_lightning.data import ImageSource
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
+from aloe_lightning.runtime.progress import track
 from aloe_lightning.runtime.seeding import generator
 
 ScoreFn = Callable[[ForwardPass], Tensor]
@@ -18,7 +19,7 @@ ScoreFn = Callable[[ForwardPass], Tensor]
 
 
 def no_outliers() -> ImageSource:
-    """Raise UserError; the default of `FitData.outliers` if none are given."""
+    """Raise UserError."""
     raise UserError("a detector requires outliers, and none are given: choose outliers=")
 
 
@@ -44,6 +45,14 @@ class FitData:
         """Draw images without replacement by the seed: (count, 3, H, W) in [0, 1], or all if there are fewer."""
         chosen = torch.randperm(len(source), generator=generator(self.seed, purpose))[:count]
         return source.take(chosen.sort().values).float().div_(255)
+
+    def training_batches(self, net: nn.Module, label: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate over all training images (n, 3, H, W) in [0, 1] on the device of a net, with their labels (n,)."""
+        images, device = self.inliers(), device_of(net)
+        labels = images.labels
+        assert labels is not None
+        parts = track(torch.split(torch.arange(len(images)), self.batch_size), len(images), label, step=self.batch_size)
+        return ((images.take(part).to(device).float().div_(255), labels[part]) for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +153,7 @@ class Detector(ABC):
 
     @abstractmethod
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Bind the detector to a net in eval mode.
-
-        Raises:
-            ValueError: if it requires data and there are none.
-        """
+        """Bind the detector to a net in eval mode; ValueError if it requires data and there are none."""
 
 
 class CacheableDetector(Detector):
@@ -159,8 +164,11 @@ class CacheableDetector(Detector):
         """Rebuild the fitted detector from its saved state, the `settings` and `tensors` of `Fitted`."""
 
 
+def device_of(net: nn.Module) -> torch.device:
+    """Return the device of a net's parameters."""
+    return next(net.parameters()).device
+
+
 def device_batches(images: Tensor, size: int, net: nn.Module) -> Iterator[Tensor]:
     """Yield batches of images on the device of a net."""
-    device = next(net.parameters()).device
-    for batch in torch.split(images, size):
-        yield batch.to(device)
+    return (batch.to(device_of(net)) for batch in torch.split(images, size))

@@ -36,13 +36,9 @@ class ForwardPass:
             return x, self.net(x)
 
     def gradient_sign(self, value: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the sign of the gradient of a scalar function of the logits with respect to the images.
+        """Return the sign of the gradient of a function of each image's logits, (N, K) -> (N,), in the images.
 
-        Args:
-            value: a scalar function of the logits of each image, (N, K) -> (N,).
-
-        Returns:
-            Values in {-1, 0, 1}, shaped like the images.
+        Values in {-1, 0, 1}, shaped like the images.
         """
         x, logits = self._graph
         with torch.inference_mode(False), torch.enable_grad():

@@ -18,27 +18,18 @@ after the first convolution of a DenseNet, their precision is mostly rounding no
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Gaussians of K classes with a shared covariance.
+    """Gaussians of K classes with a shared covariance."""
 
-    Attributes:
-        means: (K, C).
-        precision: inverse of the shared covariance (C, C), of the means' type.
-        ridge: number added to the covariance's diagonal because it was singular; 0 if it was not.
-    """
-
-    means: Tensor
-    precision: Tensor
-    ridge: float = 0.0
-
-    def distances(self, features: Tensor) -> Tensor:
-        """Return squared Mahalanobis distances of features (N, C) to the classes: float64 (N, K), differentiable."""
-        with torch.autocast(features.device.type, enabled=False):
-            difference = features.to(self.means.dtype).unsqueeze(1) - self.means
-            return ((difference @ self.precision) * difference).sum(2).double()
+    means: Tensor  # (K, C)
+    precision: Tensor  # inverse of the covariance (C, C), of the means' type
+    ridge: float = 0.0  # added to the covariance's diagonal if it was singular
 
     def score(self, features: Tensor) -> Tensor:
         """Return M(x) = max_c -1/2 (f - mu_c)' P (f - mu_c): (N, C) -> float64 (N,), higher = nearer to a class."""
-        return -0.5 * self.distances(features).amin(1)
+        with torch.autocast(features.device.type, enabled=False):
+            difference = features.to(self.means.dtype).unsqueeze(1) - self.means
+            squared_distances = ((difference @ self.precision) * difference).sum(2).double()
+        return -0.5 * squared_distances.amin(1)
 
     def to(self, device: torch.device) -> "Gaussians":
         """Return the Gaussians on another device."""
@@ -48,36 +39,25 @@ class Gaussians:
 class GaussianFit:
     """Class means and shared covariance in one pass over the data, accumulated in float64.
 
-    Args:
-        num_classes: K.
+    Sums are taken around a point near the features, `shift` (C,): sums of squares of large values would cancel.
     """
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self._shift: Tensor | None = None
+    def __init__(self, num_classes: int, shift: Tensor) -> None:
+        self._shift = shift
         self._counts = torch.zeros(num_classes, dtype=torch.float64)
-        self._sums = self._products = torch.empty(0)
+        self._sums = torch.zeros(num_classes, len(shift), dtype=torch.float64)
+        self._products = torch.zeros(len(shift), len(shift), dtype=torch.float64)
 
-    def add(self, features: Tensor, labels: Tensor) -> None:
-        """Accumulate a batch: features (n, C), labels int64 (n,)."""
-        values, classes = features.detach().double().cpu(), labels.cpu()
-        if self._shift is None:
-            # Sums of squares of values far from zero would cancel; the mean of the first batch is near enough.
-            self._shift = values.mean(0)
-            self._sums = torch.zeros(self.num_classes, values.shape[1], dtype=torch.float64)
-            self._products = torch.zeros(values.shape[1], values.shape[1], dtype=torch.float64)
+    def add(self, values: Tensor, classes: Tensor) -> None:
+        """Accumulate a batch: features (n, C) in float64, labels int64 (n,)."""
         values = values - self._shift
-        self._counts += torch.bincount(classes, minlength=self.num_classes)
+        self._counts += torch.bincount(classes, minlength=len(self._counts))
         self._sums.index_add_(0, classes, values)
         self._products += values.T @ values
 
     def result(self) -> Gaussians:
-        """Return the Gaussians of all batches.
-
-        Raises:
-            ValueError: if a class has no sample.
-        """
-        if self._shift is None or not self._counts.all():
+        """Return the Gaussians of all batches; ValueError if a class has no sample."""
+        if not self._counts.all():
             raise ValueError(f"no samples of the classes {torch.nonzero(self._counts == 0).ravel().tolist()}")
         means = self._sums / self._counts.unsqueeze(1)
         # Sum over samples of (x - mu_class)(x - mu_class)' = sum of xx' less n_c mu_c mu_c' over classes.
@@ -86,25 +66,13 @@ class GaussianFit:
         return Gaussians(means + self._shift, precision, ridge)
 
 
-class AuthorsFit(GaussianFit):
-    """Class means and shared covariance in the authors' arithmetic: all features at once, centred twice, in float32."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes)
-        self._batches: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, features: Tensor, labels: Tensor) -> None:
-        """Store a batch: features (n, C), labels int64 (n,)."""
-        self._batches.append((features.detach().float().cpu(), labels.cpu()))
-
-    def result(self) -> Gaussians:
-        """Return the Gaussians of all batches, in float32."""
-        features, labels = (torch.cat(parts) for parts in zip(*self._batches, strict=True))
-        means = torch.stack([features[labels == label].mean(0) for label in range(self.num_classes)])
-        centred = torch.cat([features[labels == label] - means[label] for label in range(self.num_classes)])
-        covariance = torch.from_numpy(np.cov(centred.T.numpy(), bias=True, dtype=np.float32))
-        precision, ridge = inverse(covariance.double())
-        return Gaussians(means, precision.float(), ridge)
+def authors_gaussians(features: Tensor, labels: Tensor, num_classes: int) -> Gaussians:
+    """Fit the Gaussians of all features (N, C) at once in the authors' arithmetic: centred twice, in float32."""
+    means = torch.stack([features[labels == label].mean(0) for label in range(num_classes)])
+    centred = torch.cat([features[labels == label] - means[label] for label in range(num_classes)])
+    covariance = torch.from_numpy(np.cov(centred.T.numpy(), bias=True, dtype=np.float32))
+    precision, ridge = inverse(covariance.double())
+    return Gaussians(means, precision.float(), ridge)
 
 
 def inverse(covariance: Tensor) -> tuple[Tensor, float]:
@@ -120,17 +88,15 @@ def inverse(covariance: Tensor) -> tuple[Tensor, float]:
 def fit_gaussians(
     batches: Iterable[tuple[list[Tensor], Tensor]], num_classes: int, arithmetic: Arithmetic = "float64"
 ) -> list[Gaussians]:
-    """Fit the Gaussians of several layers.
-
-    Args:
-        batches: features of the layers, each (n, C_l), and labels (n,).
-        num_classes: K.
-        arithmetic: see `Arithmetic`.
-    """
-    fit_class = GaussianFit if arithmetic == "float64" else AuthorsFit
+    """Fit the Gaussians of several layers to batches of their features, each (n, C_l), and labels (n,)."""
+    if arithmetic == "float32":
+        stored = [(*(layer.detach().float().cpu() for layer in features), labels.cpu()) for features, labels in batches]
+        *layers, all_labels = (torch.cat(parts) for parts in zip(*stored, strict=True))
+        return [authors_gaussians(layer, all_labels, num_classes) for layer in layers]
     fits: list[GaussianFit] = []
     for features, labels in batches:
-        fits = fits or [fit_class(num_classes) for _ in features]
-        for fit, layer in zip(fits, features, strict=True):
-            fit.add(layer, labels)
+        exact = [layer.detach().double().cpu() for layer in features]
+        fits = fits or [GaussianFit(num_classes, layer.mean(0)) for layer in exact]
+        for fit, layer in zip(fits, exact, strict=True):
+            fit.add(layer, labels.cpu())
     return [fit.result() for fit in fits]

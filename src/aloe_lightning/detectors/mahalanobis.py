@@ -1,7 +1,8 @@
 """Mahalanobis distances to class-conditional Gaussians of several layers (Lee et al., arXiv:1807.03888)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aloe_lightning.attacks import LossFn, Membership, frozen_eval, gradient_signs
-from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_batches
+from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_batches, device_of
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.gaussians import Arithmetic, Gaussians, fit_gaussians
 from aloe_lightning.detectors.odin import ETAS
@@ -23,23 +24,20 @@ from aloe_lightning.signatures.types import NonNegativeFloat, PositiveInt
 
 @dataclass(frozen=True)
 class LayerScores:
-    """The scores M_l(x) (eq. 8) of the layers of a net.
+    """The scores M_l(x) (eq. 8) of the layers of a net."""
 
-    Attributes:
-        net: net whose method `features` returns pooled features of L layers, each (N, C_l).
-        gaussians: class-conditional Gaussians of each layer.
-    """
-
-    net: nn.Module
-    gaussians: list[Gaussians]
+    net: nn.Module  # its method `features` returns pooled features of L layers, each (N, C_l)
+    gaussians: list[Gaussians]  # of each layer
 
     def clean(self, images: Tensor) -> Tensor:
         """Score images without input preprocessing: float64 (N, L), differentiable; higher = more in-distribution."""
         return torch.stack(self._layers(images), dim=1)
 
-    def of_layer(self, images: Tensor, k: int) -> Tensor:
-        """Return the k-th column of `clean`: (N,)."""
-        return self.gaussians[k].score(self.net.features(images)[k])  # type: ignore[operator]
+    def stepped(self, images: Tensor, directions: Tensor, eta: float) -> Tensor:
+        """Score images after each layer's step of eta towards its nearest class (eq. 9): float64 (N, L)."""
+        if eta == 0:
+            return self.clean(images)
+        return torch.stack([self.of_layer(images + eta * d, k) for k, d in enumerate(directions)], dim=1)
 
     def directions(self, images: Tensor) -> Tensor:
         """Return the sign of the gradient of each layer's score: (L, N, 3, H, W) of -1, 0 and 1.
@@ -51,15 +49,13 @@ class LayerScores:
         with frozen_eval(self.net):
             return torch.stack(gradient_signs(images, lambda x: [scores / count for scores in self._layers(x)]))
 
+    def of_layer(self, images: Tensor, k: int) -> Tensor:
+        """Return the k-th column of `clean`."""
+        return self.gaussians[k].score(self.net.features(images)[k])  # type: ignore[operator]
+
     def _layers(self, images: Tensor) -> list[Tensor]:
         features = self.net.features(images)  # type: ignore[operator]
         return [gaussian.score(f) for gaussian, f in zip(self.gaussians, features, strict=True)]
-
-    def stepped(self, images: Tensor, directions: Tensor, eta: float) -> Tensor:
-        """Score images after each layer's step of eta towards its nearest class (eq. 9): float64 (N, L)."""
-        if eta == 0:
-            return self.clean(images)
-        return torch.stack([self.of_layer(images + eta * d, k) for k, d in enumerate(directions)], dim=1)
 
 
 @checked
@@ -80,105 +76,82 @@ class Mahalanobis(CacheableDetector):
     eta: NonNegativeFloat | None = None
     images: PositiveInt = 1000
     arithmetic: Arithmetic = "float64"
-
-    @property
-    def requires_fit(self) -> bool:
-        """Always true."""
-        return True
-
-    @property
-    def requires_outliers(self) -> bool:
-        """Always true: the regression needs them."""
-        return True
+    requires_fit = True
+    requires_outliers = True
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Return the log-odds of being in-distribution; attacked by Algorithm 2."""
+        """Return the log-odds of being in-distribution, attacked by Algorithm 2; UserError if a class has no image."""
         if data is None:
             raise ValueError("Mahalanobis requires training images and outliers")
-        layers = self.layers(net, data)
+        batches = data.training_batches(net, "fitting Gaussians")
+        try:
+            with torch.no_grad():
+                features = ((net.features(images), labels) for images, labels in batches)  # type: ignore[operator]
+                gaussians = fit_gaussians(features, data.num_classes, self.arithmetic)
+        except ValueError as error:
+            raise UserError(f"Mahalanobis requires training images of every class: {error}") from error
+        layers = LayerScores(net, [gaussian.to(device_of(net)) for gaussian in gaussians])
         inliers = data.sample(data.inliers(), self.images, "mahalanobis inliers")
         outliers = data.sample(data.outliers(), self.images, "mahalanobis outliers")
         count = min(len(inliers), len(outliers))
-        eta, weights, bias = self._regress(layers, inliers[:count], outliers[:count], data.batch_size)
-        ridges = {f"ridge_{k}": g.ridge for k, g in enumerate(layers.gaussians) if g.ridge}
-        return bind(layers, weights, bias, eta, {"eta": eta, **ridges})
+        eta, weights, bias = self._regress(layers, torch.cat([inliers[:count], outliers[:count]]), data.batch_size)
+        ridges = {f"ridge_{k}": gaussian.ridge for k, gaussian in enumerate(gaussians) if gaussian.ridge}
+        numbers = {"bias": bias, "eta": eta}
+        tensors = {"weights": weights, **{name: torch.tensor(v, dtype=torch.float64) for name, v in numbers.items()}}
+        for k, gaussian in enumerate(gaussians):
+            tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
+        return self.from_state(net, {"eta": eta, **ridges}, tensors)
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
-        """Rebuild the fitted detector from its saved state."""
-        device = next(net.parameters()).device
-        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
-        count = sum(name.startswith("mean_") for name in moved)
-        gaussians = [Gaussians(moved[f"mean_{k}"], moved[f"precision_{k}"]) for k in range(count)]
-        return bind(LayerScores(net, gaussians), moved["weights"], float(moved["bias"]), float(moved["eta"]), settings)
+        """Bind the detector with its Gaussians, and weights (L,) and bias of the log-odds of P(in-distribution)."""
+        tensors = {name: tensor.to(device_of(net)) for name, tensor in tensors.items()}
+        count = sum(name.startswith("mean_") for name in tensors)
+        layers = LayerScores(net, [Gaussians(tensors[f"mean_{k}"], tensors[f"precision_{k}"]) for k in range(count)])
+        weights, bias, eta = tensors["weights"], float(tensors["bias"]), float(tensors["eta"])
 
-    def layers(self, net: nn.Module, data: FitData) -> LayerScores:
-        """Fit the Gaussians of all training images.
+        def score(batch: ForwardPass) -> Tensor:
+            directions = layers.directions(batch.images) if eta else torch.empty(0)
+            return layers.stepped(batch.images, directions, eta) @ weights + bias
 
-        Raises:
-            UserError: if a class has no training image.
-        """
-        images = data.inliers()
-        labels = images.labels
-        assert labels is not None
-        device = next(net.parameters()).device
+        def before_step(batch: ForwardPass) -> Tensor:
+            return layers.clean(batch.images) @ weights + bias
 
-        def features() -> Iterator[tuple[list[Tensor], Tensor]]:
-            with torch.no_grad():
-                for part in torch.split(torch.arange(len(images)), data.batch_size):
-                    batch = images.take(part).to(device).float().div_(255)
-                    yield net.features(batch), labels[part]  # type: ignore[operator]
+        loss, approximation = partial(algorithm_2, layers, weights, bias), before_step if eta else None
+        return Fitted(net=net, score=score, loss=loss, approximation=approximation, settings=settings, tensors=tensors)
 
-        tracked = track(features(), len(images), "fitting Gaussians", step=data.batch_size)
-        try:
-            gaussians = fit_gaussians(tracked, data.num_classes, self.arithmetic)
-        except ValueError as error:
-            raise UserError(f"Mahalanobis requires training images of every class: {error}") from error
-        return LayerScores(net, [g.to(device) for g in gaussians])
-
-    def _regress(
-        self, layers: LayerScores, inliers: Tensor, outliers: Tensor, batch_size: int
-    ) -> tuple[float, Tensor, float]:
-        """Return the step with the least FPR, and weights (L,) and bias of the regression at this step."""
+    def _regress(self, layers: LayerScores, images: Tensor, batch_size: int) -> tuple[float, Tensor, float]:
+        """Return the step with the least FPR, weights and bias for images, half in-distribution and then half OOD."""
         etas = ETAS if self.eta is None else (self.eta,)
         scores: dict[float, list[Tensor]] = {eta: [] for eta in etas}
-        images = torch.cat([inliers, outliers])
         batches = device_batches(images, batch_size, layers.net)
         for batch in track(batches, len(images), "scoring layers", step=batch_size):
             directions = layers.directions(batch) if any(etas) else torch.empty(0)
             with torch.no_grad():
                 for eta in etas:
                     scores[eta].append(layers.stepped(batch, directions, eta).cpu())
-        target = np.repeat([1, 0], [len(inliers), len(outliers)])
-        best: tuple[float, float, Tensor, float] | None = None
+        target = np.repeat([1, 0], len(images) // 2)
+        results = []
         for eta in etas:
             layer_scores = torch.cat(scores[eta]).numpy()
             weights, bias = regression(layer_scores, target)
             log_odds = layer_scores @ weights + bias
             fpr = fpr_at_tpr(log_odds[target == 1], log_odds[target == 0])
-            if best is None or fpr < best[0]:
-                best = fpr, eta, torch.from_numpy(weights), bias
-        assert best is not None
-        return best[1:]
+            results.append((fpr, eta, torch.from_numpy(weights), bias))
+        return min(results, key=lambda result: result[0])[1:]  # of equals, the first
 
 
 def regression(scores: NDArray[np.float64], target: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-    """Fit a logistic regression with an L2 penalty chosen by the likelihood in five-fold cross-validation.
+    """Return weights (L,) and bias of the log-odds of target 1, given layer scores (N, L) and targets 0 and 1 (N,).
 
-    Args:
-        scores: layer scores (N, L).
-        target: 1 for in-distribution, 0 for OOD, (N,).
-
-    Returns:
-        Weights (L,) and bias of the log-odds of 1.
+    The L2 penalty of the logistic regression is chosen by the likelihood in five-fold cross-validation.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(scores)
-    search = GridSearchCV(
-        LogisticRegression(max_iter=1000), {"C": np.logspace(-4, 4, 10)}, scoring="neg_log_loss", cv=5
-    )
+    penalties = {"C": np.logspace(-4, 4, 10)}
+    search = GridSearchCV(LogisticRegression(max_iter=1000), penalties, scoring="neg_log_loss", cv=5)
     model = search.fit(scaler.transform(scores), target).best_estimator_
     weights: NDArray[np.float64] = (model.coef_[0] / scaler.scale_).astype(np.float64)
     return weights, float(model.intercept_[0] - weights @ scaler.mean_)
@@ -191,33 +164,4 @@ def algorithm_2(layers: LayerScores, weights: Tensor, bias: float, membership: M
     the negative log-odds; in float64 its gradient does not vanish before the attack has succeeded.
     """
     sign = -1 if membership == "id" else 1
-
-    def loss(images: Tensor) -> Tensor:
-        return F.softplus(sign * (layers.clean(images) @ weights + bias))
-
-    return loss
-
-
-def bind(layers: LayerScores, weights: Tensor, bias: float, eta: float, settings: Mapping[str, float | str]) -> Fitted:
-    """Return the fitted detector for weights (L,) and bias of the log-odds of P(in-distribution)."""
-    weights = weights.to(layers.gaussians[0].means.device)
-
-    def score(batch: ForwardPass) -> Tensor:
-        images = batch.images
-        return layers.stepped(images, layers.directions(images) if eta else torch.empty(0), eta) @ weights + bias
-
-    tensors = {"weights": weights, "bias": _exact(bias), "eta": _exact(eta)}
-    for k, gaussian in enumerate(layers.gaussians):
-        tensors |= {f"mean_{k}": gaussian.means, f"precision_{k}": gaussian.precision}
-    return Fitted(
-        net=layers.net,
-        score=score,
-        loss=lambda membership: algorithm_2(layers, weights, bias, membership),
-        approximation=(lambda batch: layers.clean(batch.images) @ weights + bias) if eta else None,
-        settings=settings,
-        tensors=tensors,
-    )
-
-
-def _exact(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)
+    return lambda images: F.softplus(sign * (layers.clean(images) @ weights + bias))

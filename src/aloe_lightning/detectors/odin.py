@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aloe_lightning.attacks import frozen_eval, log_odds
 from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_batches
 from aloe_lightning.detectors.forward_pass import ForwardPass
-from aloe_lightning.detectors.msp import max_softmax
+from aloe_lightning.detectors.logits import max_softmax
 from aloe_lightning.metrics import auroc, fpr_at_tpr
 from aloe_lightning.runtime.seeding import generator
 from aloe_lightning.signatures.checked import checked
@@ -51,19 +51,19 @@ class ODIN(CacheableDetector):
         return "ODIN (tuned)" if self.requires_fit else "ODIN"
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Return the calibrated confidence after the step."""
-        if self.temperature is not None and self.eta is not None:
-            return self._bind(net, self.temperature, self.eta)
-        if data is None:
-            raise ValueError("ODIN without temperature or eta requires training images to choose them")
-        with frozen_eval(net):
-            return self._bind(net, *self._choose(net, data))
+        """Return the calibrated confidence after the step; choose what is not given."""
+        temperature, eta = self.temperature, self.eta
+        if temperature is None or eta is None:
+            if data is None:
+                raise ValueError("ODIN without temperature or eta requires training images to choose them")
+            with frozen_eval(net):
+                temperature, eta = self._choose(net, data)
+        return self.from_state(net, {"temperature": temperature, "eta": eta}, {})
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
-        """Rebuild the fitted detector from the temperature and step that were chosen."""
-        return self._bind(net, float(settings["temperature"]), float(settings["eta"]))
+        """Bind the detector with the temperature and step of the settings; there are no tensors."""
+        temperature, eta = float(settings["temperature"]), float(settings["eta"])
 
-    def _bind(self, net: nn.Module, temperature: float, eta: float) -> Fitted:
         def stepped_logits(batch: ForwardPass) -> Tensor:
             if not eta:
                 return batch.logits

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from aloe_lightning.attacks import LossFn, Membership
-from aloe_lightning.detectors.detector import Detector, FitData, Fitted
+from aloe_lightning.detectors.detector import Detector, FitData, Fitted, device_of
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
-from aloe_lightning.runtime.progress import track
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Text
 
@@ -42,16 +41,15 @@ class PytorchOOD(Detector):
         return self.detector
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
-        """Return the negative outlier score of the net's logits in float64.
-
-        Raises:
-            UserError: if the library is not installed, has no such detector, or its score reads more than logits.
-        """
+        """Return the negative outlier score of the net's logits; UserError without such a detector in the library."""
         library_detector = self._library_detector()
         if library_detector.requires_fit:
             if data is None:
                 raise ValueError(f"{self.detector} requires training images")
-            library_detector.fit_logits(*_training_logits(net, data, self.detector))
+            batches = data.training_batches(net, f"fitting {self.detector}")
+            with torch.no_grad():
+                logits, labels = zip(*((net(images).double(), labels) for images, labels in batches), strict=True)
+            library_detector.fit_logits(torch.cat(logits), torch.cat(labels).to(device_of(net)))
 
         def score(batch: ForwardPass) -> Tensor:
             outlier_score: Tensor = library_detector.predict_logits(batch.logits.double())
@@ -59,11 +57,17 @@ class PytorchOOD(Detector):
 
         def loss(membership: Membership) -> LossFn:
             sign = -1 if membership == "id" else 1
-            return lambda images: sign * _differentiable(score(ForwardPass(net, images)), self.detector)
+            return lambda images: sign * self._require_gradient(score(ForwardPass(net, images)))
 
         if self.attack == "softmax":
             return Fitted.attacked_through_softmax(net, score, has_gradient=False)
         return Fitted(net=net, score=score, loss=loss)
+
+    def _require_gradient(self, score: Tensor) -> Tensor:
+        if not score.requires_grad:
+            problem = "has no gradient for an attack on its score: set its attack=softmax"
+            raise UserError(f"pytorch-ood's {self.detector} {problem}")
+        return score
 
     def _library_detector(self) -> Any:
         try:
@@ -81,21 +85,3 @@ class PytorchOOD(Detector):
             return known[self.detector](None, **self.options)
         except TypeError as error:
             raise UserError(f"options of pytorch-ood's detector {self.detector}: {error}") from error
-
-
-def _differentiable(score: Tensor, detector: str) -> Tensor:
-    if not score.requires_grad:
-        raise UserError(f"pytorch-ood's {detector} has no gradient for an attack on its score: set its attack=softmax")
-    return score
-
-
-@torch.no_grad()
-def _training_logits(net: nn.Module, data: FitData, detector: str) -> tuple[Tensor, Tensor]:
-    """Return logits (N, K) in float64 and labels (N,) of all training images."""
-    images = data.inliers()
-    assert images.labels is not None
-    device = next(net.parameters()).device
-    parts = torch.split(torch.arange(len(images)), data.batch_size)
-    tracked = track(parts, len(images), f"fitting {detector}", step=data.batch_size)
-    logits = [net(images.take(part).to(device).float().div_(255)).double() for part in tracked]
-    return torch.cat(logits), images.labels.to(device)

@@ -1,7 +1,6 @@
 """CPU kernels of the DenseNet: dense blocks as single operations in compiled C++, with PyTorch equivalents."""
 
-from aloe_lightning.kernels.dense_block import fused_dense_block
-from aloe_lightning.kernels.frozen_block import frozen_dense_block
-from aloe_lightning.kernels.operations import has_kernels
+from aloe_lightning.kernels.compiler import has_kernels
+from aloe_lightning.kernels.dense_block import frozen_dense_block, fused_dense_block
 
 __all__ = ["frozen_dense_block", "fused_dense_block", "has_kernels"]

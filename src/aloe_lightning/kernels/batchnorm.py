@@ -22,12 +22,7 @@ def eval_affine(norm: nn.BatchNorm2d, dtype: torch.dtype) -> Affine:
 
 
 class BatchStatistics:
-    """Statistics of a batch for each channel, and accumulators for the gradient that flows through them.
-
-    Args:
-        norm: the BatchNorm that reads all channels.
-        count: number of rows (pixels of all images) in the batch.
-    """
+    """Statistics of a batch of `count` pixels for each channel of a BatchNorm, and accumulators of their gradient."""
 
     def __init__(self, norm: nn.BatchNorm2d, count: int) -> None:
         dtype = torch.promote_types(norm.weight.dtype, torch.float32)
@@ -38,8 +33,7 @@ class BatchStatistics:
     def add_channels(self, moments: Tensor, start: int, eps: float) -> None:
         """Set mean and variance (2, c) of the c channels from `start` on."""
         new = slice(start, start + moments.shape[1])
-        self.mean[new], self.var[new] = moments
-        self.rstd[new] = (moments[1] + eps).rsqrt()
+        self.mean[new], self.var[new], self.rstd[new] = *moments, (moments[1] + eps).rsqrt()
 
     def affine(self, norm: nn.BatchNorm2d) -> Affine:
         """Return the affine map of a norm that reads the first channels, and update its running statistics."""
@@ -60,14 +54,9 @@ class BatchStatistics:
         self.gradient_mean, self.gradient_slope = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
 
     def accumulate_gradient(self, scale: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-        """Accumulate the gradient of one norm.
+        """Accumulate the gradient of one norm, and return the gradients of its weight and bias, each (C,).
 
-        Args:
-            scale: scale of the norm's affine map (C,).
-            sums: sums over rows of the gradient d of the norm's output and of d * x, (2, C).
-
-        Returns:
-            The gradients of the norm's weight and bias, each (C,).
+        `scale` is that of its affine map (C,); `sums` are sums over rows of the gradient d of its output and of d * x.
         """
         c = len(scale)
         totals, products = sums

@@ -13,13 +13,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.kernels import reference
+from aloe_lightning.kernels.features import feature_dtype
 from aloe_lightning.runtime.processor import processor_flags
 from aloe_lightning.storage.cache import cached, content_hash
 
 SOURCES = Path(__file__).with_name("native")
+TYPES = (torch.float32, torch.float64, torch.bfloat16)
 log = logging.getLogger(__name__)
+
+
+def has_kernels(norm: nn.BatchNorm2d) -> bool:
+    """Return whether compiled kernels exist for the device and type of a BatchNorm's features; may compile them."""
+    return operations(norm.weight.device, feature_dtype(norm)) is not reference
+
+
+def operations(device: torch.device, dtype: torch.dtype) -> Any:
+    """Return the operations on features: the compiled ones where they exist for the device and type, or `reference`."""
+    compiled = library() if device.type == "cpu" and dtype in TYPES else None
+    return reference if compiled is None else compiled
+
+
+def pack_weight_backward(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Pack the transposed kernel of a convolution, weight (O, C, k, k), for `norm_conv_backward`."""
+    packed: Tensor = operations(weight.device, dtype).pack_weight(weight.transpose(0, 1).flip(2, 3), dtype)
+    return packed
 
 
 @functools.cache

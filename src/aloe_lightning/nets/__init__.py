@@ -1,10 +1,9 @@
 """Nets: images (N, 3, H, W) in [0, 1] to logits (N, K) and features; normalisation is inside."""
 
-from aloe_lightning.nets.classifier import Classifier
+from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.nets.densenet import DenseNet
 from aloe_lightning.nets.features import WithFeatures, last_layer, with_features
 from aloe_lightning.nets.library import LibraryNet, Timm, Torchvision
-from aloe_lightning.nets.normalize import Normalize
 from aloe_lightning.nets.saved import SavedNet
 from aloe_lightning.nets.small import SmallNet
 

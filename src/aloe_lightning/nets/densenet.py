@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.kernels import frozen_dense_block, fused_dense_block, has_kernels
-from aloe_lightning.nets.classifier import Classifier
-from aloe_lightning.nets.normalize import Normalize
+from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NO_EFFECT, Channels, PositiveFraction, PositiveInt
 
@@ -39,10 +38,6 @@ class DenseBlock(nn.Module):
     def __init__(self, num_layers: int, in_channels: int, growth_rate: int) -> None:
         super().__init__()
         self.layer = nn.Sequential(*(Bottleneck(in_channels + i * growth_rate, growth_rate) for i in range(num_layers)))
-
-    def bottlenecks(self) -> list[Bottleneck]:
-        """Return the bottlenecks in order."""
-        return [module for module in self.layer if isinstance(module, Bottleneck)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C + num_layers * growth_rate, H, W)."""
@@ -136,9 +131,9 @@ class DenseNet(Classifier):
         block = self._block_operation()
         if block is not None:
             # Averages over 2x2 pixels and 1x1 convolutions commute; in this order they need a quarter of the products.
-            second = self.trans1.conv1(block(first, self.block1.bottlenecks(), self.trans1.bn1, 2))
-            third = self.trans2.conv1(block(second, self.block2.bottlenecks(), self.trans2.bn1, 2))
-            return first, second, third, block(third, self.block3.bottlenecks(), self.bn1, third.shape[2])
+            second = self.trans1.conv1(block(first, self.block1.layer, self.trans1.bn1, 2))
+            third = self.trans2.conv1(block(second, self.block2.layer, self.trans2.bn1, 2))
+            return first, second, third, block(third, self.block3.layer, self.bn1, third.shape[2])
         second = self.trans1(self.block1(first))
         third = self.trans2(self.block2(second))
         return first, second, third, F.relu(self.bn1(self.block3(third)))

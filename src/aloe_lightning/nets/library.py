@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.nets.classifier import Classifier
+from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.nets.features import WithFeatures
-from aloe_lightning.nets.normalize import Normalize
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt, Text
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.nets.normalize import Normalize
+from aloe_lightning.nets.classifier import Normalize
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt, Text
 

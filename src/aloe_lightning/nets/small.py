@@ -5,8 +5,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aloe_lightning.nets.classifier import Classifier
-from aloe_lightning.nets.normalize import Normalize
+from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt
 

@@ -75,20 +75,20 @@ class Objective(LightningModule):
 
         With `joint_forward` all parts share the forward and backward pass of each step.
         """
+
+        def maximise(images: Tensor, loss: LogitsLoss) -> Tensor:
+            return self.attack(images, lambda x: loss(self.net(x)), generator=generator)
+
         with frozen_eval(self.net, self.inner_batchnorm):
             if not self.joint_forward:
-                return [self._maximise(images, loss, generator) for images, loss in parts]
+                return [maximise(images, loss) for images, loss in parts]
             sizes = [len(images) for images, _ in parts]
 
             def joint_loss(logits: Tensor) -> Tensor:
                 split = zip(parts, torch.split(logits, sizes), strict=True)
                 return torch.cat([loss(part_logits) for (_, loss), part_logits in split])
 
-            joint = self._maximise(torch.cat([images for images, _ in parts]), joint_loss, generator)
-            return list(torch.split(joint, sizes))
-
-    def _maximise(self, images: Tensor, loss: LogitsLoss, generator: torch.Generator) -> Tensor:
-        return self.attack(images, lambda x: loss(self.net(x)), generator=generator)
+            return list(torch.split(maximise(torch.cat([images for images, _ in parts]), joint_loss), sizes))
 
     def logits(self, *parts: Tensor) -> list[Tensor]:
         """Return the logits of each part, from one joint forward pass or from one pass each."""
@@ -101,26 +101,16 @@ class Objective(LightningModule):
         sgd, schedule = self.optim.build(self.net, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": sgd, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def log_step(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None = None) -> None:
-        """Log the loss and its parts at the trainer's logging steps.
-
-        Logits of the step itself are under the BatchNorm statistics of the batch. If the objective perturbs inliers,
-        the clean ones are logged, too, from an extra forward pass in eval mode.
-
-        Args:
-            loss: the objective's value.
-            batch: the step's images and labels.
-            z: logits (B, K) of the inliers as trained on.
-            z_out: logits (B', K) of the outliers as trained on.
-
-        Raises:
-            UserError: if the loss is not finite.
-        """
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._log_parts(loss.detach(), batch, z.detach(), z_out)
-
     @torch.no_grad()
-    def _log_parts(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None) -> None:
+    def log_step(self, loss: Tensor, batch: Batch, z: Tensor, z_out: Tensor | None = None) -> None:
+        """Log the loss and its parts at the trainer's logging steps, given the logits of inliers and outliers.
+
+        These are under the BatchNorm statistics of the batch. If the objective perturbs inliers, the clean ones are
+        logged, too, from an extra forward pass in eval mode. UserError if the loss is not finite.
+        """
+        if (self.global_step + 1) % self.trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]
+            return
+        loss = loss.detach()
         if not torch.isfinite(loss):
             raise UserError(f"training diverged: the loss is {loss.item()} at step {self.global_step}; lower optim.lr")
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]

@@ -12,13 +12,9 @@ DETECTORS = {"msp": "MSP", "odin": "ODIN", "mahalanobis": "Mahalanobis", "": ""}
 class Method:
     """A row of a table; methods compare by their place in the paper's tables.
 
-    Attributes:
-        objective: its name in the records.
-        detector: its key in the records; "" for the classifier alone (Table 4).
-        objective_title: displayed name.
-        detector_title: displayed name.
-        trained_at: training budget in 1/255 steps of a net that is evaluated at other budgets, too; None for a net
-            that is attacked at its training budget only, and for one that was trained without perturbations.
+    `objective` and `detector` are as in the records, "" for the classifier alone (Table 4). `trained_at` is the
+    training budget in 1/255 steps of a net that is evaluated at other budgets, too; None for a net that is attacked at
+    its training budget only, and for one that was trained without perturbations.
     """
 
     objective: str
@@ -77,12 +73,7 @@ PAPER_METHODS = tuple(
 
 
 def distinct_titles(titles: Collection[tuple[str, str]], known: Collection[str]) -> dict[tuple[str, str], str]:
-    """Give things of the same title different ones, by appending their keys, as in `ODIN (odin_2)`.
-
-    Args:
-        titles: (key, title) of each thing.
-        known: keys whose title stays as it is.
-    """
+    """Make the titles of pairs (key, title) differ by appending keys, as in `ODIN (odin_2)`; not to the known keys."""
     keys = {title: {key for key, same in titles if same == title} for _, title in titles}
     return {
         (key, title): title if len(keys[title]) == 1 or key in known else f"{title} ({key})" for key, title in titles

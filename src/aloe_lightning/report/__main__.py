@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path(default), help=f"of results (default: {default})")
     parser.add_argument("--out", type=Path, help="where the report goes (default: report/ in the folder)")
     chosen = parser.parse_args(arguments)
-    from aloe_lightning.report.full import report
+    from aloe_lightning.report.reports import report
 
     try:
         written = report(chosen.folder, chosen.out or chosen.folder / "report")

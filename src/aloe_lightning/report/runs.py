@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Cell, Record, read_records
@@ -32,36 +33,25 @@ class Run:
         return {r.detector: r.detector_settings for r in self.records if r.detector}
 
 
-class ComparableRuns(list[Run]):
-    """Runs of one data set that share its tables, ordered by content; of the same cell the latest comes first."""
-
-    @property
-    def dataset(self) -> str:
-        """Title of the data set."""
-        return dataset_title(self[0].cell.dataset)
-
-    @property
-    def records(self) -> list[Record]:
-        """All records, in the order of the runs."""
-        return [r for run in self for r in run.records]
+Groups = dict[str, list[Run]]
+"""Comparable runs by the title of their data set, in the paper's order; of the same cell the latest comes first."""
 
 
-@dataclass(frozen=True)
-class Collection:
-    """The runs of a report: a group for each data set in the paper's order, and the folders that are not shown.
+class Collection(NamedTuple):
+    """The runs of a report, and the folders that are not shown.
 
     Runs in `left_out` have a different protocol, detector settings or images; runs in `unreadable` are of another
     version or have no scores.
     """
 
-    groups: list[ComparableRuns]
+    groups: Groups
     left_out: list[Path]
     unreadable: list[Path]
 
     @property
     def runs(self) -> list[Run]:
         """The runs of all groups."""
-        return [run for group in self.groups for run in group]
+        return [run for group in self.groups.values() for run in group]
 
 
 def collect(folder: Path, pattern: str = "**/records.jsonl") -> Collection:
@@ -71,19 +61,18 @@ def collect(folder: Path, pattern: str = "**/records.jsonl") -> Collection:
         UserError: if there are no finished runs.
     """
     files = sorted(folder.glob(pattern)) if folder.is_dir() else []
-    runs = finished_runs(files)
+    runs = _finished_runs(files)
     if not runs:
         others = f", but {len(files)} of another version" if files else ""
         raise UserError(f"no finished runs under {folder.absolute()}{others}: give the folder that outputs went to")
-    datasets = {run.cell.dataset for run in runs}
-    groups = [largest_group([run for run in runs if run.cell.dataset == dataset]) for dataset in datasets]
-    groups.sort(key=lambda group: dataset_order(group.dataset))
-    readable, chosen = {run.folder for run in runs}, {run.folder for group in groups for run in group}
+    datasets = sorted({run.cell.dataset for run in runs}, key=lambda name: dataset_order(dataset_title(name)))
+    groups = {dataset_title(name): _largest_group([r for r in runs if r.cell.dataset == name]) for name in datasets}
+    readable, chosen = {run.folder for run in runs}, {run.folder for group in groups.values() for run in group}
     return Collection(groups, sorted(readable - chosen), sorted({path.parent for path in files} - readable))
 
 
-def finished_runs(files: Iterable[Path]) -> list[Run]:
-    """Read `records.jsonl` files, the latest first; skip records of another version and runs without scores."""
+def _finished_runs(files: Iterable[Path]) -> list[Run]:
+    """Read files of records, the latest first; skip records of another version and runs without scores."""
     runs = []
     for path in sorted(files, key=lambda path: (-path.stat().st_mtime, path)):
         try:
@@ -95,20 +84,20 @@ def finished_runs(files: Iterable[Path]) -> list[Run]:
     return runs
 
 
-def largest_group(runs: Sequence[Run]) -> ComparableRuns:
-    """Choose the largest group of comparable runs of one data set, given the latest first; of equals the latest."""
+def _largest_group(runs: Sequence[Run]) -> list[Run]:
+    """Choose the largest group of comparable runs, given the latest first; of equals the latest."""
     # A run without outliers fits several groups, so a group is formed around each run.
-    chosen = {run.folder for run in max((comparable_to(run, runs) for run in runs), key=len)}
+    chosen = {run.folder for run in max((_comparable_to(run, runs) for run in runs), key=len)}
 
     def content(run: Run) -> tuple[Method, float, int]:
         cell = run.cell
         objective = Method(cell.objective, "", cell.objective_title, "", cell.train_epsilon)
         return objective, cell.eval_epsilon, cell.seed
 
-    return ComparableRuns(sorted((run for run in runs if run.folder in chosen), key=content))
+    return sorted((run for run in runs if run.folder in chosen), key=content)
 
 
-def comparable_to(reference: Run, runs: Iterable[Run]) -> list[Run]:
+def _comparable_to(reference: Run, runs: Iterable[Run]) -> list[Run]:
     """Return the runs with the same protocol, images and detector settings as a reference.
 
     Of runs that contradict each other the first in the sequence is taken; a run without outliers fits any outliers.

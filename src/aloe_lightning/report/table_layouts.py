@@ -1,15 +1,15 @@
 """Layouts of the paper's Tables 1 to 4: the position of each number, for every output format."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from aloe_lightning.paper.datasets import dataset_order
-from aloe_lightning.report.captions import budget_text
-from aloe_lightning.report.frame import METRICS, TABLE_METRICS
+from aloe_lightning.report.frame import METRICS, TABLE_METRICS, attacked_as_trained
+from aloe_lightning.report.runs import Groups
+from aloe_lightning.report.texts import budget_text, table_caption
 
 TITLES = {
     "table1": "Table 1. In- against out-of-distribution test images, clean and attacked",
@@ -20,43 +20,6 @@ TITLES = {
 LOWER_IS_BETTER = ("fpr95", "detection_error")
 
 
-class Estimate(NamedTuple):
-    """A number of a table, in percent: columns of `table_frame`, NaN for unknown values."""
-
-    metric: str
-    value: float
-    low: float
-    high: float
-    std: float
-    published: float
-    difference: float
-
-    @classmethod
-    def of(cls, row: Any) -> "Estimate":
-        """Take the number of a row of `table_frame`."""
-        return cls(*(getattr(row, name) for name in cls._fields))
-
-    @property
-    def has_interval(self) -> bool:
-        """True for a number of a single seed whose interval was computed."""
-        return self.low == self.low
-
-    @property
-    def margin(self) -> float | None:
-        """Number after the plus-minus: half of the interval, else the deviation over seeds; None if unknown."""
-        if self.has_interval:
-            return (self.high - self.low) / 2
-        return self.std if self.std == self.std else None
-
-    @property
-    def in_paper(self) -> bool:
-        """True if the paper has this number."""
-        return self.published == self.published
-
-
-MarkedCell = tuple[Estimate | None, bool]
-
-
 class Column(NamedTuple):
     """A column of a table; columns are sorted by `order`, neighbours with the same heading share it."""
 
@@ -65,25 +28,16 @@ class Column(NamedTuple):
     name: str
 
 
-class Block(NamedTuple):
-    """Rows under a label: the name of each, and its cells (None where one is missing) with a mark for the best."""
+class TableLayout(NamedTuple):
+    """A table: columns under headings, and blocks of rows by their label; a row is a title and its cells.
 
-    label: str
-    rows: list[tuple[str, tuple[MarkedCell, ...]]]
+    A cell is a row of `table_frame` as a named tuple, or None where the number is missing, with a mark for the best.
+    """
 
-
-@dataclass(frozen=True)
-class TableLayout:
-    """A table: columns under headings, and blocks of rows; `name` is `table1` to `table4`."""
-
-    name: str
+    title: str
+    caption: str
     columns: list[Column]
-    blocks: list[Block]
-
-    @property
-    def title(self) -> str:
-        """Title with the table's number."""
-        return TITLES[self.name]
+    blocks: dict[str, list[tuple[str, tuple[tuple[Any, bool], ...]]]]
 
     @property
     def headings(self) -> list[tuple[str, int]]:
@@ -91,29 +45,30 @@ class TableLayout:
         return [(heading, len(list(same))) for heading, same in groupby(column.heading for column in self.columns)]
 
 
-def table_layouts(frame: pd.DataFrame) -> list[TableLayout]:
-    """Lay out the tables that have numbers, given the frame of `table_frame`."""
+def table_layouts(frame: pd.DataFrame, groups: Groups) -> list[TableLayout]:
+    """Lay out the tables that have numbers, given the frame of `table_frame` and the runs that it is made from."""
     layouts = []
-    for name in TITLES:
-        rows = list(_rows_of(name, frame))
+    for table, title in TITLES.items():
+        if not (rows := list(_rows_of(table, frame))):
+            continue
         columns = sorted({_column(row) for row in rows})
-        blocks = []
+        blocks = {}
         for label in dict.fromkeys(map(_block, rows)):
-            cells = {(row.method, _column(row)): Estimate.of(row) for row in rows if _block(row) == label}
+            cells = {(row.method, _column(row)): row for row in rows if _block(row) == label}
             methods = sorted({method for method, _ in cells})
             marked = [_marked([cells.get((method, column)) for method in methods]) for column in columns]
-            named = zip(methods, zip(*marked, strict=True), strict=True)
-            blocks.append(Block(label, [(method.title, row) for method, row in named]))
-        layouts += [TableLayout(name, columns, blocks)] if rows else []
+            names = [method.title for method in methods]
+            blocks[label] = list(zip(names, zip(*marked, strict=True), strict=True))
+        layouts.append(TableLayout(title, table_caption(frame[frame.table == table], groups), columns, blocks))
     return layouts
 
 
-def _marked(column: Sequence[Estimate | None]) -> list[MarkedCell]:
+def _marked(column: Sequence[Any]) -> list[tuple[Any, bool]]:
     """Mark the best number of a column, if there are two to compare."""
-    present = [estimate for estimate in column if estimate is not None]
+    present = [cell for cell in column if cell is not None]
     choose = min if present and present[0].metric in LOWER_IS_BETTER else max
-    best = choose(present, key=lambda estimate: estimate.value) if len(present) > 1 else None
-    return [(estimate, estimate is not None and estimate is best) for estimate in column]
+    best = choose(present, key=lambda cell: cell.value) if len(present) > 1 else None
+    return [(cell, cell is not None and cell is best) for cell in column]
 
 
 def _block(row: Any) -> str:
@@ -141,12 +96,10 @@ def _rows_of(table: str, frame: pd.DataFrame) -> Iterable[Any]:
     rows = frame[frame.table == table]
     yield from rows.itertuples()
     if table in ("table3", "table4"):
-        serves_several = frame.trained_at.isna() | frame.method.map(lambda method: method.trained_at is not None)
-        clean = frame[serves_several & (frame.epsilon == 0) & (frame.table == table.replace("3", "1"))]
+        clean = frame[~attacked_as_trained(frame) & (frame.epsilon == 0) & (frame.table == table.replace("3", "1"))]
         attacked = {(row.dataset, row.method, row.epsilon) for row in rows.itertuples()}
         columns = {(row.dataset, row.budget) for row in rows[rows.epsilon == 0].itertuples()}
         for row in clean.itertuples():
             for dataset, budget in sorted(columns):
                 if dataset == row.dataset and budget != row.budget and (dataset, row.method, budget) in attacked:
-                    nan = float("nan")
-                    yield row._replace(table=table, budget=budget, published=nan, difference=nan)
+                    yield row._replace(table=table, budget=budget, published=float("nan"), difference=float("nan"))

@@ -19,13 +19,10 @@ CONTAINERS = (list, tuple, dict, Sequence, Mapping)
 
 
 def checked(cls: type[C]) -> type[C]:
-    """Check the arguments of a class's constructor whenever it is called.
+    """Check the arguments of a class's constructor whenever it is called; UserError names each that does not fit.
 
     Each argument of a plain type (numbers, text, lists of them) is converted to the type of its annotation, within the
     annotated range; other objects pass through.
-
-    Raises:
-        UserError: (a ValueError) when the class is called, naming each argument that does not fit.
     """
     construct = cls.__init__
     signature = inspect.signature(construct)
@@ -37,28 +34,27 @@ def checked(cls: type[C]) -> type[C]:
         except TypeError:
             construct(self, *args, **kwargs)  # raises, in Python's own words
             raise
-        bound.arguments |= fitting(type(self), bound.arguments)
+        values, errors = converted(_plain_model(self.__class__), bound.arguments)
+        if errors:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in errors)
+            raise UserError(f"{type(self).__name__}: {problems}")
+        bound.arguments |= values
         construct(*bound.args, **bound.kwargs)
 
     cls.__init__ = __init__  # type: ignore[method-assign]
     return cls
 
 
-def fitting(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain ones of a constructor's arguments, converted to their annotated types.
-
-    Raises:
-        UserError: naming each argument that does not fit.
-    """
+def converted(model: "type[BaseModel]", arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Return those of the arguments that a model declares, converted to their types; or pydantic's errors."""
     from pydantic import ValidationError
 
-    model = plain_model(cls)
     given = {name: value for name, value in arguments.items() if name in model.model_fields}
     try:
-        return {name: getattr(model.model_validate(given), name) for name in given}
+        values = model.model_validate(given)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {reason(e)}" for e in error.errors())
-        raise UserError(f"{cls.__name__}: {problems}") from error
+        return {}, error.errors()
+    return {name: getattr(values, name) for name in given}, []
 
 
 def reason(error: Any) -> str:
@@ -67,8 +63,7 @@ def reason(error: Any) -> str:
 
 
 @cache
-def plain_model(cls: type) -> "type[BaseModel]":
-    """Return a pydantic model of a constructor's plain parameters, all of them optional."""
+def _plain_model(cls: type) -> "type[BaseModel]":
     hints = typing.get_type_hints(getattr(cls, "__init__"), include_extras=True)  # noqa: B009
     return model_of(cls.__name__, {name: hint for name, hint in hints.items() if name != "return" and is_plain(hint)})
 
@@ -84,11 +79,9 @@ def model_of(name: str, annotations: Mapping[str, Any]) -> "type[BaseModel]":
 
 def is_plain(annotation: Any) -> bool:
     """Return whether an annotation is made of numbers, text and containers of them only."""
-    origin = get_origin(annotation)
+    origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return is_plain(get_args(annotation)[0])
-    if origin is Literal or annotation is Any:
-        return True
+        return is_plain(parts[0])
     if origin in (Union, UnionType, *CONTAINERS):
-        return all(is_plain(part) for part in get_args(annotation) if part is not ...)
-    return annotation in PLAIN
+        return all(is_plain(part) for part in parts if part is not ...)
+    return origin is Literal or annotation is Any or annotation in PLAIN

@@ -5,29 +5,26 @@ mistake in the config should be reported at once. Other classes are imported.
 """
 
 import inspect
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_origin
 
-from aloe_lightning.signatures.docstrings import parameter_comments
-from aloe_lightning.signatures.source import REQUIRED, exported_classes, find_class
+from aloe_lightning.signatures.source import PACKAGE, is_own_class, outline
 from aloe_lightning.signatures.types import Effect
 
-PACKAGE = "aloe_lightning."
+REQUIRED = object()
+"""Sentinel for a parameter without a default."""
+DOCSTRING_SECTION = re.compile(r"^(?:Attributes|Args):\n((?: .*\n|\n)*)", re.MULTILINE)
+DOCSTRING_ENTRY = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a constructor.
-
-    Attributes:
-        annotation: its type with range; any annotation if the parameter takes an object.
-        default: its default value, or `REQUIRED`.
-        comment: its description in the docstring.
-    """
+    """A parameter of a constructor: its type with range, its default or `REQUIRED`, its entry in the docstring."""
 
     annotation: Any
     default: Any
@@ -42,19 +39,12 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Description:
-    """A class that a config names in a `_target_`.
-
-    Attributes:
-        target: its path.
-        parameters: parameters of its constructor by name.
-        constants: plain class attributes by name.
-        accepts_any: True if its constructor takes any keyword.
-    """
+    """A class that a config names in a `_target_`."""
 
     target: str
     parameters: Mapping[str, Parameter]
-    constants: Mapping[str, Any]
-    accepts_any: bool = False
+    constants: Mapping[str, Any]  # class attributes that are numbers or text
+    accepts_any: bool = False  # its constructor takes any keyword
 
     @property
     def identity(self) -> str:
@@ -64,53 +54,52 @@ class Description:
 
 @cache
 def describe(target: str) -> Description:
-    """Describe a class.
-
-    Args:
-        target: path of the class, such as `aloe_lightning.detectors.ODIN`.
-
-    Raises:
-        LookupError: if there is no such class; the message names the class and, for a failed import, the reason.
-    """
-    return _described_by_source(target) if target.startswith(PACKAGE) else _described_by_import(target)
-
-
-def targets_like(target: str) -> list[str]:
-    """Return the paths of all exported classes in the same room of this package, for suggestions."""
-    room = target.removeprefix(PACKAGE).split(".")[0]
-    return [f"{PACKAGE}{room}.{name}" for name in exported_classes(room)]
-
-
-def _described_by_source(target: str) -> Description:
-    source = find_class(target)
-    if source is None:
-        raise LookupError(f"nothing called {target!r}")
-    comments = parameter_comments(source.docstrings())
-    parameters = {
-        name: Parameter(annotation, default, comments.get(name, ""))
-        for name, (annotation, default) in source.parameters().items()
-    }
-    return Description(target, parameters, source.constants())
-
-
-def _described_by_import(target: str) -> Description:
-    module, _, name = target.rpartition(".")
-    try:
-        thing = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LookupError(f"cannot import {target!r} ({error})") from error
+    """Describe the class at a path, such as `aloe_lightning.detectors.ODIN`; LookupError if there is none."""
+    thing = _find(target)
     signature = inspect.signature(thing)
     try:
         construct = getattr(thing, "__init__") if isinstance(thing, type) else thing  # noqa: B009
         hints = typing.get_type_hints(construct, include_extras=True)
     except Exception:  # the annotations use names that are imported only for type checkers
         hints = {}
-    kinds = {p.kind for p in signature.parameters.values()}
-    parameters = {
-        name: Parameter(hints.get(name, Any), REQUIRED if p.default is p.empty else p.default)
-        for name, p in signature.parameters.items()
-        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    }
-    plain = (bool, int, float, str)
-    constants = {key: value for key, value in inspect.getmembers(thing) if isinstance(value, plain)}
-    return Description(target, parameters, constants, inspect.Parameter.VAR_KEYWORD in kinds)
+    comments = parameter_comments(cls.__doc__ or "" for cls in reversed(getattr(thing, "__mro__", (thing,))))
+    fields = getattr(thing, "__dataclass_fields__", {})
+    comments |= {name: field.metadata["comment"] for name, field in fields.items() if "comment" in field.metadata}
+    parameters = {}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            default = REQUIRED if parameter.default is parameter.empty else parameter.default
+            if repr(default) == "<factory>":
+                default = fields[name].default_factory()
+            parameters[name] = Parameter(hints.get(name, Any), default, comments.get(name, ""))
+    constants = {key: value for key, value in inspect.getmembers(thing) if isinstance(value, int | float | str)}
+    accepts_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    return Description(target, parameters, constants, accepts_any)
+
+
+def _find(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    if target.startswith(PACKAGE):
+        thing = outline(module).get(name)
+        if not is_own_class(thing):
+            raise LookupError(f"nothing called {target!r}")
+        return thing
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LookupError(f"cannot import {target!r} ({error})") from error
+
+
+def targets_like(target: str) -> list[str]:
+    """Return the paths of all exported classes in the same room of this package, for suggestions."""
+    room = PACKAGE + target.removeprefix(PACKAGE).split(".")[0]
+    return [f"{room}.{name}" for name in outline(room) if name[:1].isupper()]
+
+
+def parameter_comments(docstrings: Iterable[str]) -> dict[str, str]:
+    """Return the text of each entry under `Attributes:` and `Args:`, one line each; later docstrings win."""
+    comments: dict[str, str] = {}
+    for text in docstrings:
+        for section in DOCSTRING_SECTION.findall(f"{inspect.cleandoc(text)}\n"):
+            comments |= {name: " ".join(entry.split()) for name, entry in DOCSTRING_ENTRY.findall(section)}
+    return comments

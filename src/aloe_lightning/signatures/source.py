@@ -1,188 +1,95 @@
-"""Static reading of class signatures from source text, without importing the modules."""
+"""Outlines of this package's modules, read from their source text: no library that they import is imported."""
 
 import ast
-import builtins
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-REQUIRED = object()
-"""Sentinel for a parameter without a default."""
+PACKAGE = "aloe_lightning."
 ROOT = Path(__file__).parents[1]
-IMPORTED_MODULES = ("typing", "collections.abc", "annotated_types", "pathlib", "aloe_lightning.signatures.types")
-"""Modules that are imported; names from other modules are parsed or become `Opaque`."""
+TYPES = f"{PACKAGE}signatures.types"
+IMPORTED_MODULES = ("typing", "collections.abc", "dataclasses", "pathlib", "annotated_types", TYPES)
+"""Modules that are imported; names from other libraries become `OPAQUE`."""
 
 
-class _OpaqueType(type):
-    def __getattr__(cls, name: str) -> type:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Opaque
-
-
-class Opaque(metaclass=_OpaqueType):
+class _Opaque:
     """Placeholder for types that cannot be given in a config, such as a tensor or a net."""
 
-    def __class_getitem__(cls, _: Any) -> type:
-        return cls
+    __iter__ = None
+
+    def __getattr__(self, name: str) -> "_Opaque":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def _opaque(self, *_: Any, **__: Any) -> "_Opaque":
+        return self
+
+    __call__ = __getitem__ = __or__ = __ror__ = _opaque
 
 
-@cache
-def find_class(path: str) -> "ClassSource | None":
-    """Return a class of this package by its path, such as `aloe_lightning.data.CIFAR10`; None if there is none."""
-    module, _, name = path.rpartition(".")
-    source = read_module(module)
-    return source.find_class(name) if source is not None else None
+OPAQUE = _Opaque()
 
 
-def exported_classes(room: str) -> list[str]:
-    """Return the names of the classes that a room of the package exports."""
-    module = read_module(f"aloe_lightning.{room}")
-    return [] if module is None else [name for name in module.imports if name[:1].isupper()]
+_outlines: dict[str, dict[str, Any]] = {}
 
 
-@cache
-def read_module(name: str) -> "ModuleSource | None":
-    """Parse a module of this package; None if there is none."""
-    path = ROOT.joinpath(*name.split(".")[1:])
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return ModuleSource(ast.parse(file.read_text())) if file.is_file() else None
+def outline(module: str) -> dict[str, Any]:
+    """Return the names that a module of this package defines or imports; empty if there is no such module.
 
-
-class ModuleSource:
-    """The names that a module defines or imports.
-
-    Attributes:
-        classes: class definitions by name.
-        values: assigned expressions by name.
-        imports: for each imported name, its module and its name in that module.
+    A class has its class attributes and the signature of its constructor, but no methods. Functions are `OPAQUE`.
     """
-
-    def __init__(self, tree: ast.Module) -> None:
-        self.classes: dict[str, ast.ClassDef] = {}
-        self.values: dict[str, ast.expr] = {}
-        self.imports: dict[str, tuple[str, str]] = {}
-        for node in self._statements(tree):
-            if isinstance(node, ast.ClassDef):
-                self.classes[node.name] = node
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                self.imports |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                self.values[node.targets[0].id] = node.value
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-                self.values[node.target.id] = node.value
-
-    @staticmethod
-    def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-        """Yield top-level statements, and those under `if TYPE_CHECKING:`."""
-        for node in tree.body:
-            yield from node.body if isinstance(node, ast.If) else [node]
-
-    def find_class(self, name: str) -> "ClassSource | None":
-        """Return a class that is defined here or imported from another module of this package."""
-        if name in self.classes:
-            return ClassSource(self, self.classes[name])
-        module, original = self.imports.get(name, ("", ""))
-        source = read_module(module) if module.startswith("aloe_lightning.") else None
-        return source.find_class(original) if source is not None else None
-
-    def evaluate(self, expression: ast.expr) -> Any:
-        """Return the value of an annotation or a default; `Opaque` for unresolved names."""
-        # eval is safe here: the expression is source text of this package, and no builtin function is available.
-        code = compile(ast.Expression(expression), "<signature>", "eval")
-        return eval(code, {"__builtins__": {}}, _Names(self))
+    if module in _outlines:
+        return _outlines[module]
+    path = ROOT.joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    names = _outlines[module] = {"__name__": module}
+    tree = ast.parse(file.read_text() if file.is_file() else "")
+    # The statements at the top level, and those under `if TYPE_CHECKING:`.
+    for node in (part for parent in tree.body for part in (parent.body if isinstance(parent, ast.If) else [parent])):
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name: _imported(node.module or "", alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {(alias.asname or alias.name).split(".")[0]: OPAQUE for alias in node.names}
+        elif isinstance(node, ast.FunctionDef):
+            names[node.name] = OPAQUE
+        elif isinstance(node, ast.ClassDef):
+            _execute(_without_methods(node, names), names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            try:
+                _execute(node, names)
+            except Exception:  # it computes with opaque values
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names |= {target.id: OPAQUE for target in targets if isinstance(target, ast.Name)}
+    return names
 
 
-class _Names(Mapping[str, Any]):
-    """The namespace of a module, with lazy lookup."""
-
-    def __init__(self, module: ModuleSource) -> None:
-        self.module = module
-
-    def __getitem__(self, name: str) -> Any:
-        module = self.module
-        if name in module.values:
-            return module.evaluate(module.values[name])
-        if name in module.imports:
-            module_name, original = module.imports[name]
-            if module_name in IMPORTED_MODULES:
-                return getattr(import_module(module_name), original)
-            source = read_module(module_name) if module_name.startswith("aloe_lightning.") else None
-            return Opaque if source is None else _Names(source)[original]
-        builtin = getattr(builtins, name, Opaque)
-        return builtin if isinstance(builtin, type) else Opaque
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
+def is_own_class(thing: Any) -> bool:
+    """Return whether a value of an outline is a class of this package."""
+    return isinstance(thing, type) and thing.__module__.startswith(PACKAGE)
 
 
-@dataclass(frozen=True)
-class ClassSource:
-    """A class definition and its module."""
+def _imported(module: str, name: str) -> Any:
+    if module in IMPORTED_MODULES:
+        return getattr(import_module(module), name, OPAQUE)
+    is_function = name.islower()  # opaque in any case, so that its module need not be read
+    return OPAQUE if is_function or not module.startswith(PACKAGE) else outline(module).get(name, OPAQUE)
 
-    module: ModuleSource
-    node: ast.ClassDef
 
-    def bases(self) -> list["ClassSource"]:
-        """Return the base classes that belong to this package."""
-        names = [base.id for base in self.node.bases if isinstance(base, ast.Name)]
-        return [class_source for name in names if (class_source := self.module.find_class(name)) is not None]
+def _execute(node: ast.stmt, names: dict[str, Any]) -> None:
+    exec(compile(ast.Module([node], []), names["__name__"], "exec"), names)
 
-    def parameters(self) -> dict[str, tuple[Any, Any]]:
-        """Return annotation and default of each parameter of the constructor."""
-        init = next((n for n in self.node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-        if init is not None:
-            return dict(self._arguments(init.args))
-        inherited = {k: v for base in reversed(self.bases()) for k, v in base.parameters().items()}
-        decorators = " ".join(ast.unparse(decorator) for decorator in self.node.decorator_list)
-        return inherited | dict(self._fields()) if "dataclass" in decorators else inherited
 
-    def constants(self) -> dict[str, Any]:
-        """Return the literal class attributes, including inherited ones."""
-        constants = {k: v for base in reversed(self.bases()) for k, v in base.constants().items()}
-        for node in self.node.body:
-            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-            if isinstance(target, ast.Name) and isinstance(value := getattr(node, "value", None), ast.Constant):
-                constants[target.id] = value.value
-        return constants
-
-    def docstrings(self) -> Iterator[str]:
-        """Yield the docstrings of the base classes and of the class, in this order."""
-        for base in reversed(self.bases()):
-            yield from base.docstrings()
-        yield ast.get_docstring(self.node) or ""
-
-    def _arguments(self, arguments: ast.arguments) -> Iterator[tuple[str, tuple[Any, Any]]]:
-        positional = [*arguments.posonlyargs, *arguments.args][1:]
-        defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
-        for argument, default in [*zip(positional, defaults, strict=True), *self._keyword_only(arguments)]:
-            annotation = self.module.evaluate(argument.annotation) if argument.annotation else Any
-            yield argument.arg, (annotation, self._default(default))
-
-    @staticmethod
-    def _keyword_only(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
-        yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-
-    def _fields(self) -> Iterator[tuple[str, tuple[Any, Any]]]:
-        for node in self.node.body:
-            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-                continue
-            if not ast.unparse(node.annotation).startswith("ClassVar"):
-                yield node.target.id, (self.module.evaluate(node.annotation), self._default(node.value))
-
-    def _default(self, expression: ast.expr | None) -> Any:
-        if expression is None:
-            return REQUIRED
-        if isinstance(expression, ast.Call) and ast.unparse(expression.func) == "field":
-            field_arguments = {keyword.arg: keyword.value for keyword in expression.keywords}
-            factory = field_arguments.get("default_factory")
-            if factory is not None:
-                return self.module.evaluate(factory)()
-            return self._default(field_arguments.get("default"))
-        return self.module.evaluate(expression)
+def _without_methods(node: ast.ClassDef, names: dict[str, Any]) -> ast.ClassDef:
+    """Reduce a class to its docstring, attributes and constructor's signature, as a subclass of outlines alone."""
+    node.bases = [base for base in node.bases if isinstance(base, ast.Name) and is_own_class(names.get(base.id))]
+    node.decorator_list = [decorator for decorator in node.decorator_list if "dataclass" in ast.unparse(decorator)]
+    kept: list[ast.stmt] = []
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            member.decorator_list, member.body = [], [ast.Pass()]
+            kept.append(member)
+        elif isinstance(member, ast.Expr | ast.Assign | ast.AnnAssign):
+            kept.append(member)
+    node.body = kept or [ast.Pass()]
+    return ast.fix_missing_locations(node)

@@ -1,8 +1,8 @@
 """Types with ranges, for the signatures of the classes that a config builds. Imports neither torch nor pydantic."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import MISSING, dataclass, field
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Len, Lt
 
@@ -35,3 +35,8 @@ TEST_IMAGES = Effect("test images")
 """Selects test images; no training depends on it."""
 LOCATION = Effect("location")
 """Location of files; affects results only if their content is not verified."""
+
+
+def key(comment: str, default: Any = MISSING) -> Any:
+    """Return a dataclass field with its comment for `--help`, in place of an entry in the docstring."""
+    return field(default=default, metadata={"comment": comment})

@@ -1,7 +1,6 @@
-"""`python -m aloe_lightning.tracking`: creates the W&B workspace and report of a project."""
+"""The W&B workspace and report of a project."""
 
-import argparse
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 from aloe_lightning.errors import UserError
@@ -18,50 +17,31 @@ CURVES = {
 METHOD = "objective/name"
 
 
-def result_panels(wr: Any) -> dict[str, list[Any]]:
-    """Return sections of panels: scores against the budget, clean against attacked, figures and tables of each run."""
-    budget_panels, bars = [], []
-    for detector, title in DETECTORS.items():
-        for metric, name in (("auroc", "AUROC ↑"), ("fpr95", "FPR95 ↓")):
-            attacked = wr.SummaryMetric(f"result/{detector}/mean/both/{metric}")
-            budget_panels.append(
-                wr.ScatterPlot(
-                    title=f"{title}: attacked {name} against epsilon", x=wr.Config("eval_epsilon"), y=attacked
-                )
-            )
-        bars.append(
-            wr.BarPlot(
-                title=f"{title}: AUROC clean, either side attacked, both",
-                metrics=[f"result/{detector}/mean/{side}/auroc" for side in ("none", "id", "ood", "both")],
-                groupby=METHOD,
-                groupby_aggfunc="mean",
-            )
-        )
-    accuracy = wr.BarPlot(
-        title="Accuracy clean and under PGD", metrics=["result/accuracy", "result/id/accuracy"], groupby=METHOD
-    )
-    return {
-        "Against the budget": budget_panels,
-        "Clean and attacked": [*bars, accuracy],
-        "Scores": [wr.MediaBrowser(title="Scores of OE and ALOE", media_keys=["result/scores"])],
-        "Tables": [wr.WeavePanelSummaryTable(table_name="result/tables")],
-    }
+def create(project: str, entity: str | None = None) -> Iterator[str]:
+    """Save workspace and report for the account that is logged in, and yield their addresses.
 
+    Raises:
+        UserError: if the library or a login is missing, or W&B refuses.
+    """
+    _library()
+    import wandb
 
-def curve_panels(wr: Any) -> list[Any]:
-    """Return training curves, a line for each method."""
-    return [
-        wr.LinePlot(title=title, x="trainer/global_step", y=[f"train/{name}"], groupby=METHOD)
-        for name, title in CURVES.items()
-    ]
+    if not wandb.login(prompt=False, verify=False):
+        raise UserError("nobody is logged in: run `wandb login`, or set WANDB_API_KEY")
+    try:
+        entity = entity or str(wandb.Api().default_entity)
+        for page in (workspace(entity, project), report(entity, project)):
+            page.save()
+            yield page.url
+    except (wandb.Error, OSError, ValueError) as error:
+        raise UserError(f"W&B refuses the dashboard: {str(error).splitlines()[0]}") from error
 
 
 def workspace(entity: str, project: str) -> Any:
     """Build the workspace: runs by sweep and method, results first, training curves after."""
     wr, ws = _library()
     sections = [
-        *(ws.Section(name=name, panels=panels, is_open=True) for name, panels in result_panels(wr).items()),
-        ws.Section(name="Training", panels=curve_panels(wr)),
+        ws.Section(name=name, panels=panels, is_open=name != "Training") for name, panels in panels_of(wr).items()
     ]
     settings = ws.RunsetSettings(groupby=[ws.Metric("Group"), ws.Config(METHOD)])
     return ws.Workspace(
@@ -72,11 +52,9 @@ def workspace(entity: str, project: str) -> Any:
 def report(entity: str, project: str) -> Any:
     """Build the same as a page that can be shared."""
     wr, _ = _library()
-    blocks: list[Any] = [
-        wr.TableOfContents(),
-        wr.P(text="Every number is of one run of aloe_lightning; attacked means both sides under Algorithm 1."),
-    ]
-    for name, panels in {**result_panels(wr), "Training": curve_panels(wr)}.items():
+    text = "Every number is of one run of aloe_lightning; attacked means both sides under Algorithm 1."
+    blocks = [wr.TableOfContents(), wr.P(text=text)]
+    for name, panels in panels_of(wr).items():
         runs = wr.Runset(entity=entity, project=project, name="Runs")
         blocks += [wr.H2(text=name), wr.PanelGrid(runsets=[runs], panels=panels)]
     return wr.Report(
@@ -89,6 +67,31 @@ def report(entity: str, project: str) -> Any:
     )
 
 
+def panels_of(wr: Any) -> dict[str, list[Any]]:
+    """Return panels by section, given the library: results against the budget and of each run, training curves."""
+    budget_panels, bars = [], []
+    for detector, title in DETECTORS.items():
+        mean = f"result/{detector}/mean"
+        for metric, name in (("auroc", "AUROC ↑"), ("fpr95", "FPR95 ↓")):
+            heading, attacked = f"{title}: attacked {name} against epsilon", wr.SummaryMetric(f"{mean}/both/{metric}")
+            budget_panels.append(wr.ScatterPlot(title=heading, x=wr.Config("eval_epsilon"), y=attacked))
+        heading, sides = f"{title}: AUROC clean, either side attacked, both", ("none", "id", "ood", "both")
+        metrics = [f"{mean}/{side}/auroc" for side in sides]
+        bars.append(wr.BarPlot(title=heading, metrics=metrics, groupby=METHOD, groupby_aggfunc="mean"))
+    accuracies = ["result/accuracy", "result/id/accuracy"]
+    bars.append(wr.BarPlot(title="Accuracy clean and under PGD", metrics=accuracies, groupby=METHOD))
+    return {
+        "Against the budget": budget_panels,
+        "Clean and attacked": bars,
+        "Scores": [wr.MediaBrowser(title="Scores of OE and ALOE", media_keys=["result/scores"])],
+        "Tables": [wr.WeavePanelSummaryTable(table_name="result/tables")],
+        "Training": [
+            wr.LinePlot(title=title, x="trainer/global_step", y=[f"train/{name}"], groupby=METHOD)
+            for name, title in CURVES.items()
+        ],
+    }
+
+
 def _library() -> tuple[Any, Any]:
     try:
         import wandb_workspaces.reports.v2 as wr
@@ -96,32 +99,3 @@ def _library() -> tuple[Any, Any]:
     except ImportError as error:
         raise UserError("the dashboard requires a library: pip install 'aloe-lightning[dashboards]'") from error
     return wr, ws
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Create both for the account that is logged in; returns 2 for a mistake of the user."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aloe_lightning.tracking",
-        description="Create the W&B workspace and report of a project whose runs were logged with logger=wandb. "
-        "Requires `wandb login` and the extra [dashboards].",
-    )
-    parser.add_argument("--project", default="aloe_lightning", help="as logger.project has it (default: %(default)s)")
-    parser.add_argument("--entity", help="user or team (default: yours)")
-    chosen = parser.parse_args(arguments)
-    try:
-        _library()
-        import wandb
-
-        if not wandb.login(prompt=False, verify=False):
-            raise UserError("nobody is logged in: run `wandb login`, or set WANDB_API_KEY")
-        try:
-            entity = str(chosen.entity or wandb.Api().default_entity)
-            for page in (workspace(entity, chosen.project), report(entity, chosen.project)):
-                page.save()
-                print(page.url)
-        except (wandb.Error, OSError, ValueError) as error:
-            raise UserError(f"W&B refuses the dashboard: {str(error).splitlines()[0]}") from error
-    except UserError as error:
-        print(f"aloe_lightning.tracking: error: {error}", file=sys.stderr)
-        return 2
-    return 0

@@ -1,4 +1,4 @@
-// Registers the operations that `operations.py` and `frozen_block.py` call, for each type of features.
+// Registers the operations that `dense_block.py` calls, for each type of features.
 
 #include <torch/library.h>
 

@@ -1,11 +1,13 @@
 """Frames as CSV: one schema for a study and for the report; percent with two decimals."""
 
+from typing import Any
+
 import pandas as pd
 
+from aloe_lightning.evaluation.records import SIDES
 from aloe_lightning.paper.datasets import dataset_order
 from aloe_lightning.report.frame import COLUMNS
 
-SIDES = ("none", "id", "ood", "both")
 OOD_METRICS = ("fpr95", "detection_error", "auroc", "aupr_in", "aupr_out", "tied_pairs")
 PERCENT = ["value", "low", "high", "std", "published", "difference"]
 
@@ -21,11 +23,7 @@ def tables_csv(frame: pd.DataFrame) -> str:
 
 
 def by_ood_csv(records: pd.DataFrame) -> str:
-    """Write every metric of every method on each OOD set by attacked side, in percent; seeds averaged.
-
-    Args:
-        records: records as returned by `records_frame`.
-    """
+    """Write every metric of every method on each OOD set by attacked side, in percent; seeds averaged."""
     rows = records[records.metric.isin(OOD_METRICS)].rename(columns={"eval_epsilon": "epsilon"})
     place = ["dataset", "method", "epsilon", "side", "ood"]
     grouped = rows.groupby([*place, "metric"], sort=False)
@@ -33,10 +31,10 @@ def by_ood_csv(records: pd.DataFrame) -> str:
     counts = rows.groupby(place, sort=False)[["num_id", "num_ood"]].first()
     sets = list(dict.fromkeys(rows.ood))
     table = counts.join(means).reset_index()
-    order = [
-        (dataset_order(r.dataset), r.method.order, r.epsilon, SIDES.index(r.side), sets.index(r.ood))
-        for r in table.itertuples()
-    ]
-    table = table.iloc[sorted(range(len(table)), key=order.__getitem__)].astype({"method": str})
+
+    def order(row: Any) -> tuple[object, ...]:
+        return dataset_order(row.dataset), row.method, row.epsilon, list(SIDES).index(row.side), sets.index(row.ood)
+
+    table = table.loc[[row.Index for row in sorted(table.itertuples(), key=order)]].astype({"method": str})
     table["epsilon"] = [f"{value:g}" for value in table.epsilon]
     return str(table.to_csv(index=False, float_format="%.2f", lineterminator="\n"))

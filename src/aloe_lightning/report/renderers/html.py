@@ -1,9 +1,10 @@
 """The report as one HTML page that needs no other file: tables, figures, every OOD set, notes."""
 
+import io
 from html import escape
 from importlib.resources import files
 
-from aloe_lightning.report.renderers.page import CellFormat, Page
+from aloe_lightning.report.renderers.page import CellFormat, Drawing, Page
 from aloe_lightning.report.table_layouts import TableLayout
 
 CELL = CellFormat(
@@ -17,10 +18,10 @@ CELL = CellFormat(
 def html_page(page: Page) -> str:
     """Write the whole page."""
     style = files("aloe_lightning.report.renderers").joinpath("page.css").read_text()
-    sections = [(layout.title.split(".")[0], _table(layout, caption)) for layout, caption in page.tables]
+    sections = [(layout.title.split(".")[0], _table(layout)) for layout in page.tables]
     for drawing in page.drawings:
         caption = f"<figcaption>{escape(drawing.caption)}</figcaption>"
-        sections.append((drawing.title, f"{_heading(drawing.title)}<figure>{drawing.svg()}\n{caption}</figure>"))
+        sections.append((drawing.title, f"{_heading(drawing.title)}<figure>{_svg(drawing)}\n{caption}</figure>"))
     if page.details:
         tables = [
             f'<details><summary>{escape(title)}</summary><div class="wide">{table.to_html(border=0)}</div></details>'
@@ -42,23 +43,34 @@ def html_page(page: Page) -> str:
     )
 
 
+def _svg(drawing: Drawing) -> str:
+    """Return the `<svg>` element, the same text for the same figure."""
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": drawing.name}):  # names within it are unique on a page
+        drawing.figure.savefig(stream, format="svg", metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
 def _heading(title: str) -> str:
     return f"<h2>{escape(title)}</h2>"
 
 
-def _table(layout: TableLayout, caption: str) -> str:
+def _table(layout: TableLayout) -> str:
     spans = "".join(f'<th colspan="{width}">{escape(heading)}</th>' for heading, width in layout.headings)
     names = "".join(f"<th>{escape(column.name)}</th>" for column in layout.columns)
-    rows = []
-    for block in layout.blocks:
-        if block.label:
+    lines = []
+    for label, rows in layout.blocks.items():
+        if label:
             filler = f'<td colspan="{len(layout.columns)}"></td>'
-            rows.append(f'<tr class="block"><th>{escape(block.label)}</th>{filler}</tr>')
-        for name, cells in block.rows:
+            lines.append(f'<tr class="block"><th>{escape(label)}</th>{filler}</tr>')
+        for name, cells in rows:
             texts = "".join(f"<td>{CELL.write(*cell)}</td>" for cell in cells)
-            rows.append(f"<tr><th>{escape(name)}</th>{texts}</tr>")
+            lines.append(f"<tr><th>{escape(name)}</th>{texts}</tr>")
     return (
         f'{_heading(layout.title)}\n<div class="wide"><table><thead><tr><th></th>{spans}</tr>'
-        f"<tr><th></th>{names}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>\n"
-        f'<p class="caption">{escape(caption)}</p>'
+        f"<tr><th></th>{names}</tr></thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>\n"
+        f'<p class="caption">{escape(layout.caption)}</p>'
     )

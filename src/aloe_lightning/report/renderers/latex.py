@@ -1,6 +1,6 @@
 """Tables as LaTeX; each number with its margin, the paper's number, and the difference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from aloe_lightning.report.renderers.page import CellFormat
 from aloe_lightning.report.table_layouts import TableLayout
@@ -17,12 +17,12 @@ ESCAPES = {character: "\\" + character for character in "%&_#"} | {
 CELL = CellFormat("--", best=r"\textbf{{{}}}", margin=r"\margin{{{}}}", published=r"\published{{{}}}{{{}}}")
 
 
-def latex_page(tables: Sequence[tuple[TableLayout, str]]) -> str:
+def latex_page(tables: Iterable[TableLayout]) -> str:
     """Write all tables, each with its caption, after the commands that they need."""
-    return HEAD + "\n".join(latex_table(*table) for table in tables)
+    return HEAD + "\n".join(map(latex_table, tables))
 
 
-def latex_table(layout: TableLayout, caption: str) -> str:
+def latex_table(layout: TableLayout) -> str:
     """Write a `table` with the rules of booktabs; the best of a column is bold."""
     spans, rules, place = [], [], 2
     for heading, width in layout.headings:
@@ -31,18 +31,18 @@ def latex_table(layout: TableLayout, caption: str) -> str:
         place += width
     lines = [
         r"\begin{table}",
-        rf"\caption{{{_latex(layout.title)}. {_latex(caption)}}}",
+        rf"\caption{{{_latex(layout.title)}. {_latex(layout.caption)}}}",
         rf"\begin{{tabular}}{{l{'r' * len(layout.columns)}}}",
         r"\toprule",
         " & ".join(["", *spans]) + r" \\",
         "".join(rules),
         " & ".join(["", *(_latex(column.name) for column in layout.columns)]) + r" \\",
     ]
-    for block in layout.blocks:
+    for label, rows in layout.blocks.items():
         lines.append(r"\midrule")
-        if block.label:
-            lines.append(rf"\multicolumn{{{len(layout.columns) + 1}}}{{l}}{{\textbf{{{_latex(block.label)}}}}} \\")
-        for name, cells in block.rows:
+        if label:
+            lines.append(rf"\multicolumn{{{len(layout.columns) + 1}}}{{l}}{{\textbf{{{_latex(label)}}}}} \\")
+        for name, cells in rows:
             texts = (CELL.write(*cell).replace("−", "-") for cell in cells)
             lines.append(" & ".join([_latex(name), *texts]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

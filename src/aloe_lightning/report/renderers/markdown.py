@@ -8,16 +8,16 @@ from aloe_lightning.report.table_layouts import TableLayout
 CELL = CellFormat(best="**{}**", margin=" ± {}", published="<br>({}, {})")
 
 
-def markdown_table(layout: TableLayout, caption: str) -> str:
+def markdown_table(layout: TableLayout) -> str:
     """Write a table for a page that shows Markdown; the best of a column is bold."""
     header = ["", *("<br>".join(filter(None, (column.heading, column.name))) for column in layout.columns)]
     lines = [f"**{layout.title}**", "", _line(header), "|:--" + "|--:" * len(layout.columns) + "|"]
-    for block in layout.blocks:
-        if block.label:
-            lines.append(_line([f"**{block.label}**", *[""] * len(layout.columns)]))
-        for name, cells in block.rows:
+    for label, rows in layout.blocks.items():
+        if label:
+            lines.append(_line([f"**{label}**", *[""] * len(layout.columns)]))
+        for name, cells in rows:
             lines.append(_line([name, *(CELL.write(*cell) for cell in cells)]))
-    return "\n".join([*lines, "", caption, ""])
+    return "\n".join([*lines, "", layout.caption, ""])
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -27,7 +27,7 @@ def _line(cells: Sequence[str]) -> str:
 def markdown_page(page: Page) -> str:
     """Write the whole report but for the tables of each OOD set; figures are links to the files next to it."""
     parts = [f"# {page.title}", "", page.summary, ""]
-    parts += [f"{markdown_table(*table)}\n" for table in page.tables]
+    parts += [f"{markdown_table(table)}\n" for table in page.tables]
     for drawing in page.drawings:
         text = f"{drawing.title}. {drawing.caption}"
         parts += [f"![{drawing.title}]({drawing.name}.png)", "", text, ""]

@@ -1,31 +1,29 @@
 """The parts of the report, and the formatting of numbers, for every output format."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from math import isnan
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aloe_lightning.report.figures.files import Drawing
-from aloe_lightning.report.table_layouts import Estimate, TableLayout
+from aloe_lightning.report.table_layouts import TableLayout
 
 
-@dataclass(frozen=True)
-class Page:
-    """The report, top to bottom.
+class Drawing(NamedTuple):
+    """A matplotlib figure with a title, a caption and the name of its files."""
 
-    Attributes:
-        title: title of the page.
-        summary: line below the title.
-        tables: tables with their captions.
-        drawings: figures.
-        details: further tables of texts, by title.
-        notes: headed lists of lines, such as the missing cells.
-    """
+    title: str
+    caption: str
+    name: str
+    figure: Any
+
+
+class Page(NamedTuple):
+    """The report, top to bottom; `details` are further tables of texts, `notes` lists of lines, both by title."""
 
     title: str
     summary: str
-    tables: Sequence[tuple[TableLayout, str]]
+    tables: Sequence[TableLayout]
     drawings: Sequence[Drawing]
     details: Mapping[str, pd.DataFrame]
     notes: Mapping[str, Sequence[str]]
@@ -40,16 +38,16 @@ class CellFormat(NamedTuple):
     margin: str = ""
     published: str = ""
 
-    def write(self, estimate: Estimate | None, best: bool) -> str:
-        """Write a cell, in percent with two decimals; differences have a true minus."""
-        if estimate is None:
+    def write(self, cell: Any, best: bool) -> str:
+        """Write a cell of a layout, in percent with two decimals; differences have a true minus."""
+        if cell is None:
             return self.missing
-        text = (self.best if best else self.value).format(f"{estimate.value:.2f}")
-        if estimate.margin is not None:
-            hint = f"95 % interval {estimate.low:.2f} to {estimate.high:.2f}"
-            hint = hint if estimate.has_interval else "standard deviation over seeds"
-            text += self.margin.format(f"{estimate.margin:.2f}", hint=hint)
-        if estimate.in_paper:
-            difference = f"{estimate.difference:+.2f}".replace("-", "−")
-            text += self.published.format(f"{estimate.published:.2f}", difference)
+        text = (self.best if best else self.value).format(f"{cell.value:.2f}")
+        if not isnan(cell.margin):
+            interval = f"95 % interval {cell.low:.2f} to {cell.high:.2f}"
+            hint = interval if cell.seeds == 1 else "standard deviation over seeds"
+            text += self.margin.format(f"{cell.margin:.2f}", hint=hint)
+        if not isnan(cell.published):
+            difference = f"{cell.difference:+.2f}".replace("-", "−")
+            text += self.published.format(f"{cell.published:.2f}", difference)
         return text

@@ -26,10 +26,10 @@ def print_tables(layouts: Sequence[TableLayout], folder: Path) -> None:
             table.add_column(no_wrap=True)
             for column in layout.columns[part]:
                 table.add_column(f"{column.heading}\n{column.name}".strip(), justify="right")
-            for block in layout.blocks:
-                if block.label:
-                    table.add_row(Text(block.label, style="bold"))
-                for name, row in block.rows:
+            for label, rows in layout.blocks.items():
+                if label:
+                    table.add_row(Text(label, style="bold"))
+                for name, row in rows:
                     table.add_row(Text(name), *(CellFormat().write(*cell) for cell in row[part]))
             console.print(table)
     where = f"Percent; Tables 1 and 3 are means over the OOD test sets. Tables and figure: {folder}"

@@ -1,1 +1,0 @@
-"""Figures: score histograms, and curves against the budget of the attack."""
