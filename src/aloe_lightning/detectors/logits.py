@@ -30,7 +30,7 @@ class LogitsDetector(Detector):
         """Score logits (N, K) in float64: (N,), higher = more in-distribution."""
 
     def objective(self, logits: Tensor) -> Tensor:
-        """Return a strictly increasing function of the score of logits (N, K), float64, that does not saturate: (N,)."""
+        """Return a strictly increasing function of the score that does not saturate: (N, K) -> (N,) in float64."""
         return self.score(logits)
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted
+from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_of
 from aloe_lightning.detectors.features.scores import attacked_through_score, training_features
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import last_layer
@@ -29,10 +29,7 @@ class KNN(CacheableDetector):
     k: PositiveInt = 50
     images: PositiveInt | None = 10000
 
-    @property
-    def requires_fit(self) -> bool:
-        """Always true."""
-        return True
+    requires_fit = True
 
     @property
     def title(self) -> str:
@@ -52,7 +49,7 @@ class KNN(CacheableDetector):
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
         """Rebuild the fitted detector from its training features."""
-        known = tensors["features"].to(next(net.parameters()).device)
+        known = tensors["features"].to(device_of(net))
 
         def score(images: Tensor) -> Tensor:
             z = F.normalize(last_layer(net, images).features.double(), dim=1)

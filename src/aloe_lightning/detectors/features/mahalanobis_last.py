@@ -1,18 +1,17 @@
 """Mahalanobis distance of the last pooled features alone (Lee et al., arXiv:1807.03888), without outliers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from aloe_lightning.attacks import frozen_eval
-from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted
+from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_of
 from aloe_lightning.detectors.features.scores import attacked_through_score
 from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import Classifier, last_layer
-from aloe_lightning.runtime.progress import track
 from aloe_lightning.signatures.checked import checked
 
 
@@ -25,10 +24,7 @@ class MahalanobisLast(CacheableDetector):
     outliers are required. The score is attacked itself, without input preprocessing.
     """
 
-    @property
-    def requires_fit(self) -> bool:
-        """Always true."""
-        return True
+    requires_fit = True
 
     @property
     def title(self) -> str:
@@ -43,19 +39,13 @@ class MahalanobisLast(CacheableDetector):
         """
         if data is None:
             raise UserError("Mahalanobis requires training images: give train=")
-        images, labels = data.inliers(), data.inliers().labels
-        if labels is None:
+        if data.inliers().labels is None:
             raise UserError("Mahalanobis requires training images with labels")
-        device = next(net.parameters()).device
-
-        def features() -> Iterator[tuple[list[Tensor], Tensor]]:
-            for part in torch.split(torch.arange(len(images)), data.batch_size):
-                yield [_last_features(net, images.take(part).to(device).float().div_(255))], labels[part]
-
-        tracked = track(features(), len(images), "fitting Gaussians", step=data.batch_size)
+        batches = data.training_batches(net, "fitting Gaussians")
         try:
             with frozen_eval(net), torch.no_grad():
-                (gaussian,) = fit_gaussians(tracked, data.num_classes)
+                features = (([_last_features(net, images)], labels) for images, labels in batches)
+                (gaussian,) = fit_gaussians(features, data.num_classes)
         except UserError:
             raise
         except ValueError as error:
@@ -66,7 +56,7 @@ class MahalanobisLast(CacheableDetector):
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
         """Rebuild the fitted detector from its Gaussians."""
-        gaussian = Gaussians(tensors["mean"], tensors["precision"]).to(next(net.parameters()).device)
+        gaussian = Gaussians(tensors["mean"], tensors["precision"]).to(device_of(net))
 
         def score(images: Tensor) -> Tensor:
             return gaussian.score(_last_features(net, images))

@@ -28,10 +28,7 @@ class ReAct(CacheableDetector):
 
     percentile: Annotated[float, Gt(0), Lt(100)] = 90.0
 
-    @property
-    def requires_fit(self) -> bool:
-        """Always true."""
-        return True
+    requires_fit = True
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Compute the threshold c.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aloe_lightning.attacks import LossFn, Membership, frozen_eval
-from aloe_lightning.detectors.detector import FitData, Fitted
+from aloe_lightning.detectors.detector import FitData, Fitted, device_of
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import last_layer
@@ -50,7 +50,7 @@ def training_features(
         raise UserError(f"{detector} requires training images: give train=")
     images = data.inliers()
     order = torch.randperm(len(images), generator=generator(data.seed, detector))[:count].sort().values
-    device = next(net.parameters()).device
+    device = device_of(net)
 
     def passes() -> Iterator[tuple[Tensor, Tensor]]:
         for part in torch.split(order, data.batch_size):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted
+from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_of
 from aloe_lightning.detectors.features.scores import attacked_through_score, training_features
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import last_layer
@@ -31,10 +31,7 @@ class ViM(CacheableDetector):
 
     dimension: PositiveInt | None = None
 
-    @property
-    def requires_fit(self) -> bool:
-        """Always true."""
-        return True
+    requires_fit = True
 
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Compute residual space and alpha from all training images.
@@ -54,7 +51,7 @@ class ViM(CacheableDetector):
                 f"space of {dimension} leaves no residual: give more images, or set a dimension below {len(features)}"
             )
         assert data is not None
-        probe = data.inliers().take(torch.arange(1)).to(next(net.parameters()).device).float().div_(255)
+        probe = data.inliers().take(torch.arange(1)).to(device_of(net)).float().div_(255)
         with torch.no_grad():
             layer = last_layer(net, probe).layer
         weight = layer.weight.detach().double().cpu()
@@ -69,7 +66,7 @@ class ViM(CacheableDetector):
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
         """Rebuild the fitted detector from its residual space."""
-        device, alpha = next(net.parameters()).device, float(settings["alpha"])
+        device, alpha = device_of(net), float(settings["alpha"])
         origin, residual = tensors["origin"].to(device), tensors["residual"].to(device)
 
         def score(images: Tensor) -> Tensor:
