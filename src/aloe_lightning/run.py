@@ -23,6 +23,7 @@ from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import evaluate
 from aloe_lightning.evaluation.records import Cell, Record, records_of, write_records
+from aloe_lightning.nets import with_features
 from aloe_lightning.nets.saved import sizes_of
 from aloe_lightning.objectives import Objective
 from aloe_lightning.report import write_study
@@ -90,7 +91,7 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
         fits_folder = (folder if config["checkpoint"] else model.folder) / "detectors"
         detectors = _cached(detectors, fit_fingerprints, config, fits_folder)
         options = {"seed": config["seed"], "label": label, "data": fit_data}
-        evaluation = evaluate(objective.net, detectors, id_set, ood_sets, attack, settings, **options)
+        evaluation = evaluate(with_features(objective.net), detectors, id_set, ood_sets, attack, settings, **options)
         seconds = round(time.monotonic() - started, 1)
         titles = {name: detector.title for name, detector in detectors.items()}
         cell = _cell(config, objective, attack.describe(), data, metadata)
