@@ -62,7 +62,13 @@ def test_photos_from_the_command_line(photos, command, capsys):
     words = [
         *("+experiment=attack", "net=torchvision", "net.model=resnet18", f"checkpoint={photos}/mine.pt"),
         *(f"data.test={photos}/test", f"+ood.fabric={photos}/fabric", "data.size=224", f"data.train={photos}/train"),
-        *("detector=[msp,mahalanobis_last]", "epsilon=2", "attack.eval.steps=2", "evaluation.max_ood=2"),
+        *(
+            "detector=[msp,mahalanobis_last]",
+            "epsilon=2",
+            "attack=paper",
+            "attack.eval.steps=2",
+            "evaluation.max_ood=2",
+        ),
     ]
     outputs = command(*words)
     out = capsys.readouterr().out
