@@ -17,6 +17,8 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.metrics import ood_metrics, threshold_at_tpr
 from aloe_lightning.nets import SmallNet
 from aloe_lightning.robustness import Result, evaluate
+from aloe_lightning.robustness.command import comparable_results
+from aloe_lightning.robustness.page import write_report
 
 
 @pytest.fixture
@@ -313,3 +315,18 @@ def test_a_masked_score_raises_a_flag(sets):
 
     result = paper(masked, images, ood_data, preset="quick")
     assert any("the gradient of the score is exactly zero" in note for note in result.notes)
+
+
+def test_nets_on_the_same_images_stand_in_one_report(sets, net, tmp_path):
+    other = SmallNet(10, width=2).eval()
+    results = {}
+    for name, given, options in (("a", net, {}), ("b", other, {}), ("c", other, {"eps": 2})):
+        results[name] = paper(given, *sets, name=name, sides=("none", "both"), **options)
+        results[name].save(tmp_path / name)
+    found = comparable_results(tmp_path, results["a"])
+    assert list(found) == ["a", "b"]
+    page = write_report(found, tmp_path).read_text()
+    assert "Does a or b survive?" in page
+    assert page.count("<svg") == 2
+    rows = (tmp_path / "robustness_table.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[-2:]] == ["a", "b"]

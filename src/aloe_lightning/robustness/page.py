@@ -85,13 +85,10 @@ def html_of(results: Mapping[str, Reported]) -> str:
     parts.append('<p class="caption">± is half of the 95 % bootstrap interval over test images.</p>')
     for name, result in results.items():
         caption = "Scores, clean above, attacked below; the line is the fixed threshold."
-        settings = "".join(
-            f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in result.settings.items()
-        )
         parts += [
             f"<h2>{escape(name)}</h2>",
             f"<figure>{_histograms(result, name)}<figcaption>{caption}</figcaption></figure>",
-            f"<details><summary>Settings</summary><table><tbody>{settings}</tbody></table></details>",
+            *_details(result.settings),
         ]
     head = (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
@@ -99,6 +96,20 @@ def html_of(results: Mapping[str, Reported]) -> str:
     )
     body = "\n".join(parts)
     return f"{head}<title>{escape(title)}</title>\n<style>\n{style}</style></head>\n<body>\n{body}\n</body>\n</html>\n"
+
+
+def _details(settings: Mapping[str, Any]) -> list[str]:
+    """Return the settings, and what each member of an ensemble found, folded."""
+    members = settings.get("members") or {}
+    rows = "".join(
+        f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in settings.items() if k != "members"
+    )
+    parts = [f"<details><summary>Settings</summary><table><tbody>{rows}</tbody></table></details>"]
+    if members:
+        table = (100 * pd.DataFrame(members)).round(1).to_html(border=0, na_rep="")
+        title = "Share of images that a member was the first to bring to their worst score, and flags, in percent"
+        parts.append(f"<details><summary>{title}</summary>{table}</details>")
+    return parts
 
 
 def _accuracy(result: Reported) -> str:
