@@ -84,13 +84,14 @@ def evaluate(
     net = in_pixels(net_or_score, mean, std)[0]
     stated = sizes_of(net)
     size = _size(size, stated)
-    count = batch_size or _default_batch_size(size or 32)
+    probe = next(iter(images_of("id", id_data, size, 1)), None)
+    if probe is None:
+        raise UserError("id: no images")
+    count = batch_size or _default_batch_size(max(probe.images.shape[2:]))
     sets: dict[str, Images] = {
         name: images_of(name, data, size, count) for name, data in {"id": id_data, **ood_data}.items()
     }
-    first = next(iter(sets["id"]), None)
-    if first is None:
-        raise UserError("id: no images")
+    first = next(iter(sets["id"]))
     pixels = tuple(first.images.shape[2:])
     if stated and pixels != tuple(stated):
         raise UserError(
