@@ -1,6 +1,7 @@
 """The command `+experiment=attack`: a given net from a config, evaluated, saved and put into the study's report."""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,9 @@ def evaluate_given(
             f"it out, or set net.size={size} if the weights were trained at that size"
         )
     size = size or stated
+    if config["recompute"] != "nothing":
+        for stored in folder.glob("batches-*"):
+            shutil.rmtree(stored)
     result = evaluate(
         net,
         _limited(images_of("id", data.test, size, count or 16), settings["max_id"]),
