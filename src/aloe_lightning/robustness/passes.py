@@ -134,7 +134,7 @@ def _split_key(key: str, name: str) -> tuple[str, str, str, str]:
 
 def _require_same_scores(stored: Mapping[str, NDArray[Any]], fresh: Mapping[str, NDArray[Any]]) -> None:
     for detector, values in fresh.items():
-        if not np.allclose(stored[detector], values, rtol=1e-3, atol=1e-6):
+        if not np.allclose(stored[detector], values, rtol=1e-4, atol=1e-5 * float(np.abs(values).max())):
             raise UserError(
                 f"the stored scores of {detector} differ from those of today: the score has changed; choose another "
                 "folder="
