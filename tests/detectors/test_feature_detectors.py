@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aloe_lightning.data import ImageSet
-from aloe_lightning.detectors import KNN, FitData, MahalanobisLast, ReAct, ViM
+from aloe_lightning.detectors import KNN, ODIN, FitData, MahalanobisLast, ReAct, ViM
 from aloe_lightning.errors import UserError
 
 WIDTH, CLASSES = 12, 3
@@ -130,3 +130,10 @@ def test_a_fit_comes_back_from_its_state(detector, net, data, images):
     fitted = detector.fit(net, data)
     again = detector.from_state(net, fitted.settings, fitted.tensors)
     assert torch.equal(again(images), fitted(images))
+
+
+def test_odin_is_tuned_on_noise_of_the_images_size(data):
+    torch.manual_seed(0)
+    fixed = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, CLASSES))
+    fitted = ODIN(temperature=None, eta=None, noise=12).fit(fixed, data)
+    assert fitted.settings["temperature"] in (1, 10, 100, 1000)
