@@ -15,7 +15,7 @@ from aloe_lightning.attacks import ImageSeeds, pgd_linf
 from aloe_lightning.detectors import MSP
 from aloe_lightning.errors import UserError
 from aloe_lightning.metrics import ood_metrics, threshold_at_tpr
-from aloe_lightning.nets import SmallNet
+from aloe_lightning.nets import SavedNet, SmallNet
 from aloe_lightning.robustness import Result, evaluate
 from aloe_lightning.robustness.command import comparable_results
 from aloe_lightning.robustness.page import write_report
@@ -220,7 +220,7 @@ def test_the_batch_size_does_not_change_the_attack(sets, net):
 
 KILLED = """
 import os, sys, torch
-from aloe_lightning.nets import SmallNet
+from aloe_lightning.nets import SavedNet, SmallNet
 from aloe_lightning.robustness import evaluate
 folder, limit = sys.argv[1], int(sys.argv[2])
 torch.manual_seed(0)
@@ -330,3 +330,18 @@ def test_nets_on_the_same_images_stand_in_one_report(sets, net, tmp_path):
     assert page.count("<svg") == 2
     rows = (tmp_path / "robustness_table.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[-2:]] == ["a", "b"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_programs_are_evaluated_as_their_nets(sets, net, tmp_path):
+    torch.jit.trace(net, torch.rand(2, 3, 32, 32)).save(tmp_path / "net.ts")
+    dynamic = ({0: torch.export.Dim("n")},)
+    torch.export.save(torch.export.export(net, (sets[0][0][:2],), dynamic_shapes=dynamic), tmp_path / "net.pt2")
+    expected = paper(net, *sets)
+    for file in ("net.ts", "net.pt2"):
+        result = paper(SavedNet(str(tmp_path / file)), *sets)
+        assert result.accuracy == expected.accuracy
+        for key, values in expected.scores.items():
+            assert result.scores[key] == pytest.approx(values, abs=1e-3)
+        with pytest.raises(UserError, match="knn"):
+            paper(SavedNet(str(tmp_path / file)), *sets, detectors=("knn",), train=sets[0])
