@@ -299,15 +299,3 @@ def test_versions_and_config_say_what_ran(command):
         facts["packages"]["torch"] == torch.__version__.split("+")[0] or facts["packages"]["torch"] == torch.__version__
     )
     assert "width: 8" in (cell / "config" / "config.yaml").read_text()
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_evaluate_without_losing_or_doubling_an_image(tmp_path):
-    command = [sys.executable, "-m", "aloe_lightning", "objective=aloe", *TINY, "trainer.accelerator=cpu"]
-    command += ["trainer.devices=2", "trainer.strategy=ddp"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (cell,) = (tmp_path / "outputs" / "demo").glob("aloe-*")
-    with np.load(cell / "scores.npz") as scores:
-        assert scores["msp/id/attacked"].shape == (20,)
-        assert scores["msp/clouds/attacked"].shape == (10,)

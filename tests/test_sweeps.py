@@ -62,12 +62,14 @@ def test_kills_at_random_moments_change_nothing(tmp_path, most):
     assert {path: when for path, when in times(parts).items() if path in finished} == finished
 
 
-def test_two_sweeps_at_once_train_no_net_twice(tmp_path):
+def test_two_sweeps_at_once_train_no_net_and_evaluate_no_cell_twice(tmp_path):
+    """One of them is contained in the other."""
     folder = tmp_path / "both"
-    sweeps = [started(folder, "epsilon=1"), started(folder, "epsilon=2")]
+    sweeps = [started(folder, "epsilon=1"), started(folder, "epsilon=1,2")]
     assert [sweep.wait(timeout=240) for sweep in sweeps] == [0, 0]
     log = (tmp_path / "both.log").read_text()
     assert [log.count(f"\n{name}: training\n") for name in ("oe", "aloe")] == [1, 2]
+    assert [log.count(f"\n{name}: evaluated in ") for name in ("oe", "aloe")] == [2, 2]
 
 
 def test_a_cell_that_fails_does_not_stop_the_others_and_is_named_last_with_its_log(command, capsys):

@@ -22,22 +22,24 @@ from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import evaluate
-from aloe_lightning.evaluation.records import Cell, Record, records_of, write_records
+from aloe_lightning.evaluation.records import Cell, Record, read_records, records_of, write_records
 from aloe_lightning.nets import with_features
 from aloe_lightning.nets.saved import sizes_of
 from aloe_lightning.objectives import Objective
 from aloe_lightning.report import write_study
 from aloe_lightning.robustness.command import evaluate_given
-from aloe_lightning.runtime.distributed import rank_and_world_size
+from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size, share_of, share_state
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.hardware import compile_net, prepare_process
+from aloe_lightning.runtime.process import StopRequest
 from aloe_lightning.runtime.progress import duration
-from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
+from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest, is_done
 from aloe_lightning.storage.files import write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.tracking.loggers import flatten, log_results, open_logger
 from aloe_lightning.training.callbacks import StateSaver
+from aloe_lightning.training.processes import join_processes, lock_for_all
 from aloe_lightning.training.reuse import trained_weights
 from aloe_lightning.training.trainer import build_trainer, quiet_lightning
 
@@ -55,6 +57,27 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
         The cell's records.
     """
     quiet_lightning()
+    with StopRequest().listening() as stop:
+        join_processes(config["trainer"])
+        _state_shares(config["batch"])
+        with lock_for_all(folder / ".lock", f"computing {folder.name}"):
+            # Another job may have computed the cell while this one waited.
+            if on_first_process(lambda: config["recompute"] == "nothing" and is_done(config, folder)):
+                log.info("done before: %s", folder)
+                return read_records(folder / "records.jsonl")
+            return _compute(config, folder, stop)
+
+
+def _state_shares(batch: dict[str, int]) -> None:
+    """Log the share of each process in a batch, if there are several."""
+    shares = {kind: share_of(images, kind) for kind, images in batch.items()}
+    rank, world_size = rank_and_world_size()
+    if rank == 0 and world_size > 1:
+        counts = " + ".join(f"{shares[kind]} of {images} {kind}" for kind, images in batch.items())
+        log.info("%d processes: each takes %s of a batch", world_size, counts)
+
+
+def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Record]:
     (folder / "records.jsonl").unlink(missing_ok=True)  # an unfinished run must not leave old records
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config, uses(config["objective"])[0])
@@ -76,13 +99,13 @@ def run_cell(config: dict[str, Any], folder: Path) -> list[Record]:
     model, label = TrainedModel.of(config), config["objective"]["name"]
     with open_logger(config["logger"], folder, **_run_labels(config, objective)) as logger:
         logger.log_hyperparams(flatten(config))
-        saver = StateSaver(model, config["checkpoint_seconds"])
+        saver = StateSaver(model, config["checkpoint_seconds"], stop)
         trainer = build_trainer(config["trainer"], logger, saver, label)
         device = trainer.strategy.root_device
         prepare_process(device, config["tf32"])
         compile_net(objective.net, config["compile"], device)
         metadata = trained_weights(config, trainer, objective, data, model, saver)
-        objective.net.to(device)
+        share_state(objective.net.to(device))
 
         started = time.monotonic()
         fit_fingerprints = {

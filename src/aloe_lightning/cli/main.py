@@ -22,6 +22,7 @@ from aloe_lightning.cli.session import Session
 from aloe_lightning.config.resolvers import register_resolvers
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
+from aloe_lightning.runtime.process import started_by_a_launcher
 from aloe_lightning.storage.cells import FAILED, is_done
 
 DEMO = ["--multirun", "+sweep=methods"]
@@ -60,7 +61,8 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> None:
     from aloe_lightning.config.migration import migrate
 
     migrate(Path(config["paths"]["outputs"]))
-    if config["recompute"] == "nothing" and is_done(config, folder):
+    # Several processes decide together, in `run_cell`.
+    if config["recompute"] == "nothing" and not started_by_a_launcher() and is_done(config, folder):
         log.info("done before, recompute=evaluation or recompute=training computes it again: %s", folder)
         _show_again(folder.parent)
         return

@@ -33,7 +33,7 @@ class Root:
     train_epsilon: Epsilon = key("budget of the training attack.")
     eval_epsilon: Epsilon = key("budget of the evaluation attack.")
     seed: Annotated[int, Interval(ge=0, lt=2**31)] = key("random seed of initialisation, order of images and attacks.")
-    batch: Node = key("images per step and process.")
+    batch: Node = key("images per step, of all processes together.")
     evaluation: Node = key("settings of the evaluation.")
     duplicates: Node = key("search for outliers that are also test images.")
     group: Text = key("group of the runs in W&B; a sweep names itself.")
@@ -80,6 +80,9 @@ class Trainer:
     max_steps: Annotated[int, Ge(-1)] = key("length of the training in steps; -1: given by max_epochs.", -1)
     gradient_clip_val: PositiveFloat | None = key("largest gradient norm.", None)
     accumulate_grad_batches: PositiveInt = key("batches per optimiser step.", 1)
+    sync_batchnorm: bool = key(
+        "normalise by the batch of all processes, as one process does, instead of each by its share.", False
+    )
     deterministic: bool = key("refuse operations without a deterministic form.", False)
     benchmark: bool = key("let cuDNN choose the fastest algorithms.", True)
     log_every_n_steps: PositiveInt = key("interval of the logged values in steps.", 25)

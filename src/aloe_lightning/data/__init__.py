@@ -30,7 +30,6 @@ __all__ += ["DemoOutliers", "ImageNet32", "RandomImages300K", "TinyImages"]
 def __getattr__(name: str) -> Any:
     from aloe_lightning.signatures.source import outline
 
-    thing = outline(__name__).get(name)  # its imports include those above that only type checkers run
-    if thing is None or name not in __all__:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(thing.__module__), name)
+    return getattr(import_module(outline(__name__)[name].__module__), name)

@@ -17,6 +17,7 @@ from aloe_lightning.data.images.duplicates import Duplicates, digest_of, exclude
 from aloe_lightning.data.images.resized import of_size
 from aloe_lightning.data.images.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
+from aloe_lightning.runtime.distributed import share_of
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import PositiveInt
 from aloe_lightning.storage.cache import content_hash
@@ -68,7 +69,7 @@ class UnlabelledDataset(Protocol):
 @checked
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """Images per step and process.
+    """Images per step, of all processes together.
 
     Attributes:
         inliers: in-distribution images; 64 in the paper.
@@ -130,8 +131,8 @@ class RobustOODData(LightningDataModule):
         self._sampler = EpochSampler(
             len(inliers),
             0 if outliers is None else len(outliers),
-            inlier_batch=self.batch.inliers,
-            outlier_batch=self.batch.outliers,
+            inlier_batch=share_of(self.batch.inliers, "inliers"),
+            outlier_batch=share_of(self.batch.outliers, "outliers"),
             seed=self.seed,
             outlier_order="shuffled" if outliers is None else outliers.order,
         )

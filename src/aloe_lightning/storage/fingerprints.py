@@ -17,7 +17,7 @@ Subject = Literal["training", "cell", "table"]
 
 TRAINER_KEYS = (
     *("num_nodes", "strategy", "precision", "max_epochs", "max_steps", "gradient_clip_val", "accumulate_grad_batches"),
-    *("deterministic", "benchmark", "limit_train_batches", "fast_dev_run"),
+    *("sync_batchnorm", "deterministic", "benchmark", "limit_train_batches", "fast_dev_run"),
 )
 """Trainer arguments that affect the weights, besides the number of devices."""
 SECTION_CLASSES = {
@@ -130,7 +130,9 @@ class _ResultSettings:
             arguments = {name: setting for name, setting in value.items() if name in TRAINER_KEYS}
             devices = value.get("devices", 1)  # only the number of devices matters
             count = len(devices) if isinstance(devices, list) else devices
-            return {**self.settings({"_target_": SECTION_CLASSES[key], **arguments}), "devices": count}
+            # Up to version 0.1 several processes took a batch each; now they share one.
+            shared = {"batch": "shared"} if count != 1 or value.get("num_nodes", 1) != 1 else {}
+            return {**self.settings({"_target_": SECTION_CLASSES[key], **arguments}), "devices": count, **shared}
         if key in SECTION_CLASSES:
             return self.settings({"_target_": SECTION_CLASSES[key], **value})
         if key in ("data", "outliers", "net"):

@@ -1,8 +1,6 @@
 """Trained weights for a net: given, trained before, or trained now."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -10,13 +8,13 @@ from pytorch_lightning import Trainer
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
-from aloe_lightning.runtime.distributed import rank_and_world_size
+from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.progress import duration
-from aloe_lightning.storage.files import file_lock
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.storage.weights import load_weights, save_weights
 from aloe_lightning.training.callbacks import StateSaver
+from aloe_lightning.training.processes import lock_for_all
 from aloe_lightning.training.trainer import fit
 
 log = logging.getLogger(__name__)
@@ -34,6 +32,8 @@ def trained_weights(
 ) -> dict[str, Any]:
     """Put trained weights into the objective's net, training it if that is necessary.
 
+    Of several processes only the first one's net is sure to have them: see `share_state`.
+
     Returns:
         The metadata of the training; empty for weights given by `checkpoint=`.
 
@@ -46,25 +46,36 @@ def trained_weights(
         log.info("%s: weights of %s", label, config["checkpoint"])
         return {}
     data.setup("fit")
-    with _locked(model, trainer):
-        if model.trained_by_this_command or (model.is_trained and config["recompute"] != "training"):
-            _require_same_images(model, data)
-            load_weights(model.weights, objective.net)
-            log.info("%s: trained before, in %s: %s", label, duration(model.metadata["seconds"]), model.folder)
-            return model.metadata
-        if trainer.is_global_zero:
-            model.start(discard=config["recompute"] == "training")
+    model.folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock_for_all(model.lock, f"training {model.folder.name}"):
+        stored = on_first_process(lambda: _stored(config, objective, data, model))
+        if stored is not None:
+            log.info("%s: trained before, in %s: %s", label, duration(stored["seconds"]), model.folder)
+            return stored
         if rank_and_world_size()[0] == 0:
+            model.start(discard=config["recompute"] == "training")
             _report_duplicates(label, data)
         log.info("%s: training", label)
-        fit(trainer, objective, data, model)
-        metadata = _metadata(config, trainer, data, saver)
-        if rank_and_world_size()[0] == 0:
-            log.info("%s: trained in %s", label, duration(saver.training_seconds))
-            about = {**{key: config[key] for key in DECIDING_PARTS}, "attack": config["attack"]["train"]}
-            save_weights(model.weights, objective.net, about)
-            model.finish(metadata)
+        with saver.stop.deferred():
+            fit(trainer, objective, data, model)
+            metadata = _metadata(config, trainer, data, saver)
+            if rank_and_world_size()[0] == 0:
+                log.info("%s: trained in %s", label, duration(saver.training_seconds))
+                about = {**{key: config[key] for key in DECIDING_PARTS}, "attack": config["attack"]["train"]}
+                save_weights(model.weights, objective.net, about)
+                model.finish(metadata)
     return metadata
+
+
+def _stored(
+    config: dict[str, Any], objective: Objective, data: RobustOODData, model: TrainedModel
+) -> dict[str, Any] | None:
+    """Load the weights of an earlier training into this process's net; return its metadata, None if there is none."""
+    if not (model.trained_by_this_command or (model.is_trained and config["recompute"] != "training")):
+        return None
+    _require_same_images(model, data)
+    load_weights(model.weights, objective.net)
+    return model.metadata
 
 
 def _metadata(config: dict[str, Any], trainer: Trainer, data: RobustOODData, saver: StateSaver) -> dict[str, Any]:
@@ -98,14 +109,3 @@ def _require_same_images(model: TrainedModel, data: RobustOODData) -> None:
             f"the net in {model.folder.absolute()} was trained on other images than data and outliers hold now: "
             "recompute=training trains it again, another paths.outputs keeps both"
         )
-
-
-@contextmanager
-def _locked(model: TrainedModel, trainer: Trainer) -> Iterator[None]:
-    """Keep other jobs from training the same net; the other processes of this training share the lock."""
-    if not trainer.is_global_zero:
-        yield
-        return
-    model.folder.parent.mkdir(parents=True, exist_ok=True)
-    with file_lock(model.lock, f"training {model.folder.name}"):
-        yield

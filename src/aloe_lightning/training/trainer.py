@@ -13,6 +13,8 @@ from pytorch_lightning.loggers import Logger
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
+from aloe_lightning.runtime.distributed import on_first_process
+from aloe_lightning.runtime.process import Stopped
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.training.callbacks import StateSaver, TrainingProgress
 
@@ -24,6 +26,7 @@ IRRELEVANT_WARNINGS = (
     "exists and is not empty",
     "the logging interval",
     "dataloader is not resumable",
+    "The `srun` command is available",
 )
 
 
@@ -63,7 +66,11 @@ def fit(trainer: Trainer, objective: Objective, data: RobustOODData, model: Trai
     """Train, from the beginning or from the last saved state of an interrupted training of the same net."""
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(objective, datamodule=data, ckpt_path=_saved_state(model), weights_only=True)
+        trainer.fit(
+            objective, datamodule=data, ckpt_path=on_first_process(lambda: _saved_state(model)), weights_only=True
+        )
+    except Stopped:
+        raise
     except SystemExit as end:
         # Lightning turns Ctrl-C into this, and ignores the signal from then on.
         if trainer.interrupted:

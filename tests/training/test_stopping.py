@@ -1,0 +1,110 @@
+"""A job that is asked to stop saves its state, exits with 143, and continues to the weights of an undisturbed one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from aloe_lightning.runtime.process import EXIT_CODE, Stopped, StopRequest
+from aloe_lightning.storage.cells import file_digest
+from test_end_to_end import TINY
+
+LONGER = ("objective=oe", *TINY, "trainer.max_steps=60", "checkpoint_seconds=1000")
+
+
+def test_sigterm_during_a_training_loses_no_step(command, tmp_path):
+    words = [sys.executable, "-m", "aloe_lightning", *LONGER]
+    environment = {**os.environ, "ALOE_OUTPUTS": str(tmp_path / "stopped"), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as job:
+        for line in job.stderr:
+            if line.strip() == "oe: training":
+                break
+        time.sleep(2)
+        job.send_signal(signal.SIGTERM)
+        remaining = job.stderr.read()
+    assert job.returncode == EXIT_CODE == 143, remaining
+    (progress,) = (tmp_path / "stopped").glob("models/demo-oe-*/progress.json")
+    step = json.loads(progress.read_text())["step"]
+    assert 0 < step < 60
+    assert f"asked to stop: saved step {step} in " in remaining
+
+    command(*LONGER, f"paths.outputs={tmp_path / 'stopped'}")
+    command(*LONGER, f"paths.outputs={tmp_path / 'undisturbed'}")
+    digests = {file_digest(path) for path in tmp_path.glob("*/models/demo-oe-*/weights.safetensors")}
+    assert len(list(tmp_path.glob("*/models/demo-oe-*/weights.safetensors"))) == 2
+    assert len(digests) == 1
+
+
+def ask_to_stop(number, steps=(), deferred=False):
+    """Send a signal to this process while it listens; `steps` are done after that."""
+    with StopRequest().listening() as stop, stop.deferred() if deferred else nullcontext():
+        os.kill(os.getpid(), number)
+        for step in steps:
+            step()
+
+
+def test_outside_a_training_a_request_to_stop_ends_the_process_at_once():
+    passed = []
+    with pytest.raises(Stopped) as end:
+        ask_to_stop(signal.SIGTERM, [lambda: time.sleep(0.1), lambda: passed.append("went on")])
+    assert end.value.code == 143
+    assert passed == []
+
+
+def test_a_request_to_stop_waits_for_the_end_of_a_deferring_block():
+    passed = []
+    with pytest.raises(Stopped):
+        ask_to_stop(signal.SIGTERM, [lambda: passed.append("went on")], deferred=True)
+    assert passed == ["went on"]
+
+
+def test_the_handler_of_a_scheduler_that_requeues_jobs_is_called_before_the_exit():
+    called = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: called.append(number))
+    try:
+        with pytest.raises(Stopped) as end:
+            ask_to_stop(signal.SIGUSR2, [lambda: called.append("saved")], deferred=True)
+        assert called == ["saved", signal.SIGUSR2]
+        assert end.value.code == 143
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert len(called) == 3, "the scheduler's handler is back"
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_thread_leaves_the_signals_alone():
+    handler = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def listen():
+        with StopRequest().listening():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [handler]
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    child = "import os, time; from aloe_lightning.runtime.process import end_with_parent; end_with_parent()\n"
+    child += f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent]) as job:
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            time.sleep(0.1)
+        job.kill()
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {pid} lives on")
