@@ -11,7 +11,19 @@ import aloe_lightning
 ROOT = Path(aloe_lightning.__file__).parent
 ORDER = [
     *("errors", "signatures", "runtime", "paper", "losses", "metrics", "storage", "kernels", "nets", "attacks", "data"),
-    *("objectives", "detectors", "evaluation", "training", "report", "tracking", "config", "run", "cli", "__main__"),
+    *(
+        "objectives",
+        "detectors",
+        "evaluation",
+        "training",
+        "report",
+        "robustness",
+        "tracking",
+        "config",
+        "run",
+        "cli",
+        "__main__",
+    ),
 ]
 HEAVY = {
     "torch",

@@ -18,12 +18,16 @@ from aloe_lightning.config.build import (
     build_net,
     build_objective,
 )
-from aloe_lightning.data import RobustOODData
+from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
+from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import evaluate
 from aloe_lightning.evaluation.records import Cell, Record, read_records, records_of, write_records
+from aloe_lightning.nets import with_features
+from aloe_lightning.nets.saved import sizes_of
 from aloe_lightning.objectives import Objective
 from aloe_lightning.report import write_study
+from aloe_lightning.robustness.command import evaluate_given
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size, share_of, share_state
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.hardware import compile_net, prepare_process
@@ -77,7 +81,16 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
     (folder / "records.jsonl").unlink(missing_ok=True)  # an unfinished run must not leave old records
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config, uses(config["objective"])[0])
+    if isinstance(data.inliers, TestFolder):  # nothing to train: the net is given
+        given = build_net(config, data.inliers), data.inliers, data.ood, build_detectors(config), build_attack(config)
+        records = evaluate_given(config, folder, *given)
+        write_study(folder.parent)
+        return records
     objective = build_objective(config, build_net(config, data.inliers))
+    if config["checkpoint"] is not None and (stated := sizes_of(objective.net)) and data.size not in stated:
+        raise UserError(
+            f"the given net expects {stated[0]} pixels, data.size is {data.size}: set data.size or net.size"
+        )
     detectors, attack, settings = build_detectors(config), build_attack(config), build_evaluation(config)
     # Read all test sets before the training: fail now if one is missing, not hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
@@ -101,7 +114,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
         fits_folder = (folder if config["checkpoint"] else model.folder) / "detectors"
         detectors = _cached(detectors, fit_fingerprints, config, fits_folder)
         options = {"seed": config["seed"], "label": label, "data": fit_data}
-        evaluation = evaluate(objective.net, detectors, id_set, ood_sets, attack, settings, **options)
+        evaluation = evaluate(with_features(objective.net), detectors, id_set, ood_sets, attack, settings, **options)
         seconds = round(time.monotonic() - started, 1)
         titles = {name: detector.title for name, detector in detectors.items()}
         cell = _cell(config, objective, attack.describe(), data, metadata)

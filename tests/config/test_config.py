@@ -3,12 +3,12 @@
 import inspect
 from pathlib import Path
 
-import aloe_lightning.conf
 import pytest
 import yaml
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
+import aloe_lightning.conf
 from aloe_lightning.config.build import build_data
 from aloe_lightning.config.layout import ROOT, SUPPLIED
 from aloe_lightning.config.validation import nearest, validated
@@ -20,6 +20,7 @@ from composing import changed, composed
 CIFAR10 = "+experiment=cifar10"
 CONF = Path(aloe_lightning.conf.__file__).parent
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+ATTACK = ["+experiment=attack", "data.test=a", "+ood.far=b", "checkpoint=mine.pt"]
 CUSTOM = ["+experiment=custom", "data.train=a", "data.test=b", "+ood.far=c"]
 
 
@@ -41,8 +42,11 @@ def problems_of(cfg):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_is_valid(name):
-    content = content_of(*CUSTOM) if name == "custom" else content_of(f"+experiment={name}")
+    content = content_of(*{"custom": CUSTOM, "attack": ATTACK}.get(name, [f"+experiment={name}"]))
     data, _, objective = name.partition("_")
+    if name == "attack":
+        assert (content["study"], content["checkpoint"]) == ("attack-custom", "mine.pt")
+        return
     assert content["study"] == content["data"]["name"] == data
     if objective:
         assert content["objective"]["name"] == objective
@@ -73,6 +77,11 @@ def test_every_choice_of_a_group_composes(group):
         base = ["+experiment=cifar10"] if group in ("data", "ood") and file.stem != "demo" else []
         if group == "data" and file.stem in ("folder", "npz"):
             base = CUSTOM
+        if (group, file.stem) == ("data", "test_folder"):
+            base = ATTACK
+        if (group, file.stem) in (("net", "file"), ("net", "own")):
+            base = [*base, "net.path=net.pt2" if file.stem == "file" else "net._target_=aloe_lightning.nets.SavedNet"]
+            base += ["+net.path=net.pt2"] if file.stem == "own" else []
         node = content_of(*base, f"{group}={file.stem}")[group]
         assert set(yaml.safe_load(file.read_text())) - {"defaults"} <= set(node)
 

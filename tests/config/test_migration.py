@@ -52,6 +52,7 @@ def test_a_command_of_version_0_1_means_the_same_training_cell_and_table(name):
     assert (model_name(old), cell_name(old), old["study"]) == (model_name(new), cell_name(new), new["study"])
     if name == "own":
         assert new["outliers"].pop("count") is None, "a key that version 0.1 did not list"
+        assert new["data"].pop("size") == 32, "a key that version 0.1 did not have"
     assert {key: old[key] for key in new if key != "protocol"} == {k: v for k, v in new.items() if k != "protocol"}
 
 

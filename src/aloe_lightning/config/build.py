@@ -14,7 +14,7 @@ from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
-from aloe_lightning.signatures.description import describe
+from aloe_lightning.signatures.description import PACKAGE, describe
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
@@ -39,10 +39,16 @@ def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
 def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
     """Return the data module; no file is read yet."""
     where = {"root": config["paths"]["data"], "verify": config["paths"]["verify"]}
+    size = config["data"].get("size")
+
+    def build_set(node: Mapping[str, Any], place: str) -> Any:
+        ours = size is not None and str(node["_target_"]).startswith(PACKAGE)  # elsewhere `size` may mean another thing
+        return build(node, place, **where, **({"size": size} if ours else {}))
+
     return RobustOODData(
-        build(config["data"], "data", **where),
-        build(config["outliers"], "outliers", **where),
-        {name: build(node, f"ood.{name}", **where) for name, node in config["ood"].items()},
+        build_set(config["data"], "data"),
+        build_set(config["outliers"], "outliers"),
+        {name: build_set(node, f"ood.{name}") for name, node in config["ood"].items()},
         name=config["data"]["name"],
         batch=BatchSizes(**config["batch"]),
         seed=config["seed"],
@@ -53,11 +59,18 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
 
 def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
     """Return the net for the classes and the normalisation of the data; UserError if the data do not state them."""
-    taken = [key for key in SUPPLIED["net"] if key in describe(config["net"]["_target_"]).parameters]
-    missing = [key for key in taken if not hasattr(data, key)]
+    parameters = describe(config["net"]["_target_"]).parameters
+    # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
+    taken = [key for key in SUPPLIED["net"] if key in parameters]
+    taken = [key for key in taken if key == "num_classes" or parameters[key].default is not None]
+    missing = [key for key in taken if getattr(data, key, None) is None and parameters[key].default is not None]
     if missing:
-        raise UserError(f"config: net takes {', '.join(missing)}, which {type(data).__name__} does not state")
-    net: nn.Module = build(config["net"], "net", **{key: getattr(data, key) for key in taken})
+        raise UserError(
+            f"config: net takes {', '.join(missing)}, which {type(data).__name__} does not state: "
+            f"set {', '.join(f'data.{key}' for key in missing)}"
+        )
+    node = {key: value for key, value in config["net"].items() if not (key in taken and value is None)}
+    net: nn.Module = build(node, "net", **{key: getattr(data, key) for key in taken})
     return net
 
 

@@ -52,9 +52,9 @@ def _check_and_convert(place: Place) -> Iterator[str]:
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
-    expected = {
-        name: p for name, p in description.parameters.items() if name not in layout.SUPPLIED.get(place.path, ())
-    }
+    supplied = layout.SUPPLIED.get(place.path, ())  # but a parameter that is None by default may be set, too
+    parameters = description.parameters.items()
+    expected = {name: p for name, p in parameters if name not in supplied or p.default is None}
     for name in [] if description.accepts_any else given.keys() - expected.keys():
         yield _unknown(place, name, expected)
     for name, parameter in expected.items():

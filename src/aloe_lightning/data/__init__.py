@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from aloe_lightning.data.sets.named import PictureSet
     from aloe_lightning.data.sets.outliers import ImageNet32, RandomImages300K, TinyImages
     from aloe_lightning.data.sets.svhn import SVHN
+    from aloe_lightning.data.test_only import NoOutliers, TestFolder
 
 __all__ = ["Batch", "BatchSizes", "InDistribution", "RobustOODData", "UnlabelledDataset"]
 __all__ += ["ImageFolder", "ImageSet", "ImageSource", "MappedImages", "NpyImages", "PictureSet"]
 __all__ += ["CIFAR10", "CIFAR100", "GTSRB", "CustomDataset", "Demo", "LabelledArrays", "LabelledFolder"]
-__all__ += ["SVHN", "CIFAR10Test", "CIFAR100Test", "DemoOOD"]
+__all__ += ["SVHN", "CIFAR10Test", "CIFAR100Test", "DemoOOD", "NoOutliers", "TestFolder"]
 __all__ += ["DemoOutliers", "ImageNet32", "RandomImages300K", "TinyImages"]
 
 

@@ -120,7 +120,6 @@ class TrainingImages(Dataset[Batch]):
 
     def __getitem__(self, indices: BatchIndices) -> Batch:
         assert self.inliers.labels is not None
-        no_outliers = torch.empty(0, 3, 32, 32, dtype=torch.uint8)
-        outliers = no_outliers if self.outliers is None else self.outliers.take(indices.outliers)
         inliers, labels = self.inliers.take(indices.inliers), self.inliers.labels[indices.inliers]
+        outliers = inliers[:0] if self.outliers is None else self.outliers.take(indices.outliers)
         return Batch(inliers, labels, outliers, indices.seed)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from aloe_lightning.data.augmentation import random_crop_flip
 from aloe_lightning.data.batches import Batch, EpochSampler, TrainingImages
 from aloe_lightning.data.images.duplicates import Duplicates, digest_of, exclude_duplicates, set_hashes
+from aloe_lightning.data.images.resized import of_size
 from aloe_lightning.data.images.source import ImageSet, ImageSource
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.distributed import share_of
@@ -109,6 +110,7 @@ class RobustOODData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.inliers, self.outliers, self.ood = inliers, outliers, dict(ood)
+        self.size: int = getattr(inliers, "size", None) or 32
         self.name = name or "in-distribution data"
         self.batch, self.seed, self.num_workers = batch, seed, num_workers
         self.uses_outliers = uses_outliers and outliers is not None
@@ -212,7 +214,8 @@ class RobustOODData(LightningDataModule):
             raise UserError("outliers are required but not given: choose outliers=")
         parts = {"training": self.train_images, self.inliers.split: self._test, **self.inliers.excluded_from_training()}
         others = {**{f"{self.name} ({part})": images for part, images in parts.items()}, **self._ood}
-        outliers, self.duplicates = exclude_duplicates(self.outliers.load(), others, self.perceptual_distance)
+        every_outlier = self._sized("outliers", self.outliers)
+        outliers, self.duplicates = exclude_duplicates(every_outlier, others, self.perceptual_distance)
         if len(outliers) == 0:
             raise UserError(f"no outliers remain, all are also in other sets: {self.duplicates}")
         return outliers
@@ -223,7 +226,10 @@ class RobustOODData(LightningDataModule):
 
     @cached_property
     def _ood(self) -> dict[str, ImageSource]:
-        return {name: source.load() for name, source in self.ood.items()}
+        return {name: self._sized(name, dataset) for name, dataset in self.ood.items()}
+
+    def _sized(self, name: str, dataset: UnlabelledDataset) -> ImageSource:
+        return of_size(dataset.load(), self.size, name)
 
 
 def _in_memory(source: ImageSource) -> ImageSet:

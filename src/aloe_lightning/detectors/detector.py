@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import LossFn, Membership, algorithm_1, frozen_eval
+from aloe_lightning.attacks import LossFn, Membership, Target, algorithm_1, frozen_eval
 from aloe_lightning.data import ImageSource
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.errors import UserError
@@ -67,6 +67,10 @@ class Fitted:
         attack_key: name of that loss if several detectors share it, so that they are scored on the same attacked
             images; None for a loss that no other detector has.
         needs_input_gradient: True if the score uses a gradient of the logits with respect to the images.
+        objective: a strictly increasing function of the score that does not saturate, differentiable in the images,
+            for attacks through the score itself; None for the score.
+        approximation: an objective near to that one and cheaper; None if there is none.
+        has_gradient: False if the score is not differentiable in the images.
         settings: settings that the fit has chosen, for the record.
         tensors: parameters that the fit has learnt, to be saved.
     """
@@ -76,12 +80,23 @@ class Fitted:
     loss: Callable[[Membership], LossFn]
     attack_key: str | None = None
     needs_input_gradient: bool = False
+    objective: ScoreFn | None = None
+    approximation: ScoreFn | None = None
+    has_gradient: bool = True
     settings: Mapping[str, float | str] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def attacked_through_softmax(
-        cls, net: nn.Module, score: ScoreFn, *, needs_input_gradient: bool = False, **settings: float | str
+        cls,
+        net: nn.Module,
+        score: ScoreFn,
+        *,
+        needs_input_gradient: bool = False,
+        objective: ScoreFn | None = None,
+        approximation: ScoreFn | None = None,
+        has_gradient: bool = True,
+        **settings: float | str,
     ) -> "Fitted":
         """Bind a score that the paper attacks by Algorithm 1."""
         return cls(
@@ -90,7 +105,26 @@ class Fitted:
             loss=lambda membership: algorithm_1(net, membership),
             attack_key="softmax",
             needs_input_gradient=needs_input_gradient,
+            objective=objective,
+            approximation=approximation,
+            has_gradient=has_gradient,
             settings=settings,
+        )
+
+    def target(self, membership: Membership) -> Target:
+        """Return the score as an attack through the score itself sees it; freeze the net around the attack."""
+
+        def of_images(function: ScoreFn) -> LossFn:
+            return lambda x: function(ForwardPass(self.net, x, needs_input_gradient=self.needs_input_gradient))
+
+        return Target(
+            membership=membership,
+            score=of_images(self.score),
+            objective=of_images(self.objective or self.score) if self.has_gradient else None,
+            logits=self.net,
+            paper_loss=self.loss(membership),
+            paper_key=self.attack_key,
+            approximation=None if self.approximation is None else of_images(self.approximation),
         )
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from aloe_lightning.attacks import log_odds
 from aloe_lightning.detectors.detector import Detector, FitData, Fitted
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import PositiveFloat
@@ -28,9 +29,17 @@ class LogitsDetector(Detector):
     def score(self, logits: Tensor) -> Tensor:
         """Score logits (N, K) in float64: (N,), higher = more in-distribution."""
 
+    def objective(self, logits: Tensor) -> Tensor:
+        """Return a strictly increasing function of the score that does not saturate: (N, K) -> (N,) in float64."""
+        return self.score(logits)
+
     def fit(self, net: nn.Module, data: FitData | None = None) -> Fitted:
         """Return the score of the net's logits; nothing is fitted."""
-        return Fitted.attacked_through_softmax(net, lambda batch: self.score(batch.logits.double()))
+        return Fitted.attacked_through_softmax(
+            net,
+            lambda batch: self.score(batch.logits.double()),
+            objective=lambda batch: self.objective(batch.logits.double()),
+        )
 
 
 @checked
@@ -41,6 +50,10 @@ class MSP(LogitsDetector):
     def score(self, logits: Tensor) -> Tensor:
         """Return the maximum softmax probability."""
         return max_softmax(logits)
+
+    def objective(self, logits: Tensor) -> Tensor:
+        """Return the log-odds of that probability."""
+        return log_odds(logits)
 
 
 @checked

@@ -113,8 +113,11 @@ class Mahalanobis(CacheableDetector):
             directions = layers.directions(batch.images) if eta else torch.empty(0)
             return layers.stepped(batch.images, directions, eta) @ weights + bias
 
-        loss = partial(algorithm_2, layers, weights, bias)
-        return Fitted(net=net, score=score, loss=loss, settings=settings, tensors=tensors)
+        def before_step(batch: ForwardPass) -> Tensor:
+            return layers.clean(batch.images) @ weights + bias
+
+        loss, approximation = partial(algorithm_2, layers, weights, bias), before_step if eta else None
+        return Fitted(net=net, score=score, loss=loss, approximation=approximation, settings=settings, tensors=tensors)
 
     def _regress(self, layers: LayerScores, images: Tensor, batch_size: int) -> tuple[float, Tensor, float]:
         """Return the step with the least FPR, weights and bias for images, half in-distribution and then half OOD."""

@@ -1,12 +1,12 @@
 """ODIN: temperature and an input step towards confidence (Liang, Li and Srikant, arXiv:1706.02690)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import frozen_eval
+from aloe_lightning.attacks import frozen_eval, log_odds
 from aloe_lightning.detectors.detector import CacheableDetector, FitData, Fitted, device_batches
 from aloe_lightning.detectors.forward_pass import ForwardPass
 from aloe_lightning.detectors.logits import max_softmax
@@ -64,18 +64,28 @@ class ODIN(CacheableDetector):
         """Bind the detector with the temperature and step of the settings; there are no tensors."""
         temperature, eta = float(settings["temperature"]), float(settings["eta"])
 
-        def score(batch: ForwardPass) -> Tensor:
+        def stepped_logits(batch: ForwardPass) -> Tensor:
             if not eta:
-                return max_softmax(batch.logits, temperature)
-            stepped = ForwardPass(net, batch.images + eta * _step(batch, temperature))
-            return max_softmax(stepped.logits, temperature)
+                return batch.logits
+            return ForwardPass(net, batch.images + eta * _step(batch, temperature)).logits
 
-        chosen = {"temperature": temperature, "eta": eta}
-        return Fitted.attacked_through_softmax(net, score, needs_input_gradient=eta != 0, **chosen)
+        def before_step(batch: ForwardPass) -> Tensor:
+            return log_odds(ForwardPass(net, batch.images).logits, temperature)
+
+        return Fitted.attacked_through_softmax(
+            net,
+            lambda batch: max_softmax(stepped_logits(batch), temperature),
+            needs_input_gradient=eta != 0,
+            objective=lambda batch: log_odds(stepped_logits(batch), temperature),
+            approximation=before_step if eta else None,
+            temperature=temperature,
+            eta=eta,
+        )
 
     def _choose(self, net: nn.Module, data: FitData) -> tuple[float, float]:
         """Return the pair of least FPR at 95 % TPR between training images and noise; of equals, of greatest AUROC."""
-        sides = data.sample(data.inliers(), self.noise, "odin"), random_noise(self.noise, data.seed)
+        inliers = data.sample(data.inliers(), self.noise, "odin")
+        sides = inliers, random_noise(self.noise, data.seed, inliers.shape[2:])
         temperatures = TEMPERATURES if self.temperature is None else (self.temperature,)
         etas = ETAS if self.eta is None else (self.eta,)
         quality: dict[tuple[float, float], tuple[float, float]] = {}
@@ -98,8 +108,8 @@ def _step(batch: ForwardPass, temperature: float) -> Tensor:
     return batch.gradient_sign(lambda logits: (logits.float() / temperature).log_softmax(dim=1).amax(dim=1))
 
 
-def random_noise(count: int, seed: int) -> Tensor:
-    """Draw noise images (count, 3, 32, 32) in [0, 1]: the first half Gaussian and clipped, the other half uniform."""
+def random_noise(count: int, seed: int, size: Sequence[int] = (32, 32)) -> Tensor:
+    """Draw noise images (count, 3, *size) in [0, 1]: the first half Gaussian and clipped, the other half uniform."""
     draws = generator(seed, "noise")
-    gaussian = torch.randn(count // 2, 3, 32, 32, generator=draws).add_(0.5).clamp_(0, 1)
-    return torch.cat([gaussian, torch.rand(count - count // 2, 3, 32, 32, generator=draws)])
+    gaussian = torch.randn(count // 2, 3, *size, generator=draws).add_(0.5).clamp_(0, 1)
+    return torch.cat([gaussian, torch.rand(count - count // 2, 3, *size, generator=draws)])

@@ -60,7 +60,7 @@ class PytorchOOD(Detector):
             return lambda images: sign * self._require_gradient(score(ForwardPass(net, images)))
 
         if self.attack == "softmax":
-            return Fitted.attacked_through_softmax(net, score)
+            return Fitted.attacked_through_softmax(net, score, has_gradient=False)
         return Fitted(net=net, score=score, loss=loss)
 
     def _require_gradient(self, score: Tensor) -> Tensor:

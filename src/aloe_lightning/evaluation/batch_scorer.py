@@ -1,7 +1,7 @@
 """Attack and score a batch for every detector; one attack for each distinct loss."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aloe_lightning.attacks import Attack, Membership, uniform_start
+from aloe_lightning.attacks import Attack, ImageSeeds, Membership, ScoreAttack, uniform_start
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import Fitted, ForwardPass
+from aloe_lightning.evaluation.ensemble import EnsembleKey, ensemble_arrays
 from aloe_lightning.evaluation.scores import Array, Condition, ScoreKey
 from aloe_lightning.losses import cross_entropy
 from aloe_lightning.runtime.seeding import generator
@@ -28,18 +29,20 @@ class EvaluationSet:
         membership: `id` or `ood`.
         images: the images; labels are used only for in-distribution sets.
         initial_noise: noise in [-1, 1] of the images' shape.
+        seed: seed of all other randomness of an attack.
     """
 
     name: str
     membership: Membership
     images: ImageSet
     initial_noise: Tensor
+    seed: int = 0
 
     @classmethod
     def with_seeded_noise(cls, name: str, membership: Membership, images: ImageSet, seed: int) -> "EvaluationSet":
         """Draw the noise as a function of seed, name and position in the set."""
         noise = uniform_start(images.images.shape, generator(seed, "start", name), like=torch.empty(0))
-        return cls(name, membership, images, noise)
+        return cls(name, membership, images, noise, seed)
 
     @property
     def labels(self) -> Tensor | None:
@@ -56,11 +59,13 @@ class BatchScores:
         scores: float64 (n,) by detector and condition, higher = more in-distribution.
         correct: whether the net predicts each image's label, bool (n,), `clean` and `misclassified`; empty without
             labels.
+        ensemble: of an attack on the scores themselves, float64 (n,): see `EnsembleKey`.
     """
 
     indices: NDArray[np.int64]
     scores: dict[ScoreKey, Array]
     correct: dict[Condition, BoolArray]
+    ensemble: dict[EnsembleKey, Array] = field(default_factory=dict)
 
     @classmethod
     def concatenate(cls, batches: Sequence["BatchScores"]) -> "BatchScores":
@@ -69,7 +74,9 @@ class BatchScores:
         order = np.argsort(indices)
         scores = {key: np.concatenate([batch.scores[key] for batch in batches])[order] for key in batches[0].scores}
         correct = {key: np.concatenate([batch.correct[key] for batch in batches])[order] for key in batches[0].correct}
-        return cls(indices[order], scores, correct)
+        parts = batches[0].ensemble
+        ensemble = {key: np.concatenate([batch.ensemble[key] for batch in batches])[order] for key in parts}
+        return cls(indices[order], scores, correct, ensemble)
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class BatchScorer:
     Attributes:
         net: images -> logits, frozen by `frozen_eval`.
         fitted: detectors of the net by name.
-        attack: the attack; it maximises the loss given by each detector.
+        attack: the attack; it maximises the loss given by each detector, or attacks the scores themselves.
         attacks_classifier: attack the classifier, too, by maximising the cross-entropy (condition `misclassified`);
             only on in-distribution images with labels.
         bf16: run the net in bfloat16.
@@ -87,7 +94,7 @@ class BatchScorer:
 
     net: nn.Module
     fitted: Mapping[str, Fitted]
-    attack: Attack
+    attack: Attack | ScoreAttack
     attacks_classifier: bool = True
     bf16: bool = False
 
@@ -100,10 +107,13 @@ class BatchScorer:
         result = BatchScores(indices.numpy(), {}, {})
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             self._score(images, self.fitted, labels, dataset.name, "clean", result)
-            for group in self._attack_groups.values():
-                loss = next(iter(group.values())).loss(dataset.membership)
-                attacked = self.attack(images, loss, start=start)
-                self._score(attacked, group, None, dataset.name, "attacked", result)
+            if isinstance(self.attack, ScoreAttack):
+                self._attack_scores(images, dataset, start, result)
+            else:
+                for group in self._attack_groups.values():
+                    loss = next(iter(group.values())).loss(dataset.membership)
+                    attacked = self.attack(images, loss, start=start)
+                    self._score(attacked, group, None, dataset.name, "attacked", result)
             if labels is not None and self.attacks_classifier:
                 attacked = self.attack(images, lambda x: cross_entropy(self.net(x), labels), start=start)
                 self._score(attacked, self.fitted, labels, dataset.name, "misclassified", result)
@@ -117,6 +127,21 @@ class BatchScorer:
             key = ("detector", name) if detector.attack_key is None else ("shared", detector.attack_key)
             groups.setdefault(key, {})[name] = detector
         return groups
+
+    def _attack_scores(self, images: Tensor, dataset: EvaluationSet, start: Tensor, result: BatchScores) -> None:
+        """Attack each detector through its own score, and add the worst scores to the result."""
+        assert isinstance(self.attack, ScoreAttack)
+        names = {name: ScoreKey(name, dataset.name, "clean") for name in self.fitted}
+        worst = self.attack.attack_scores(
+            images,
+            {name: detector.target(dataset.membership) for name, detector in self.fitted.items()},
+            clean_scores={name: torch.from_numpy(result.scores[key]).to(images.device) for name, key in names.items()},
+            start=start,
+            seeds=ImageSeeds((dataset.seed, dataset.name), result.indices.tolist()),
+        )
+        for name, case in worst.items():
+            result.scores[ScoreKey(name, dataset.name, "attacked")] = case.score.cpu().double().numpy()
+            result.ensemble.update(ensemble_arrays(name, dataset.name, case))
 
     @torch.no_grad()
     def _score(

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import all_gather_object
 
-from aloe_lightning.attacks import Attack, frozen_eval
+from aloe_lightning.attacks import Attack, ScoreAttack, frozen_eval
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.batch_scorer import BatchScorer, BatchScores, EvaluationSet
+from aloe_lightning.evaluation.ensemble import Ensemble
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.runtime.distributed import rank_and_world_size
 from aloe_lightning.runtime.progress import progress_display
@@ -52,12 +53,14 @@ class Evaluation:
         accuracy: share of clean in-distribution images classified correctly, in [0, 1]; None without labels.
         robust_accuracy: the same after the attack on the classifier; None without that attack.
         fitted: the fitted detectors by name.
+        ensemble: of an attack on the scores themselves, its members and flags; empty for other attacks.
     """
 
     scores: Scores
     accuracy: float | None = None
     robust_accuracy: float | None = None
     fitted: Mapping[str, Fitted] = field(default_factory=dict)
+    ensemble: Ensemble = field(default_factory=Ensemble)
 
 
 def evaluate(
@@ -65,7 +68,7 @@ def evaluate(
     detectors: Mapping[str, Detector],
     id_set: ImageSet,
     ood_sets: Mapping[str, ImageSet],
-    attack: Attack,
+    attack: Attack | ScoreAttack,
     settings: EvaluationSettings,
     *,
     seed: int = 0,
@@ -81,7 +84,8 @@ def evaluate(
         detectors: detectors by name.
         id_set: in-distribution test images with labels.
         ood_sets: OOD test images by name.
-        attack: the attack; it maximises the loss given by each detector, and the cross-entropy of the classifier.
+        attack: the attack; it maximises the loss given by each detector, and the cross-entropy of the classifier. A
+            `ScoreAttack` attacks each detector through its own score instead.
         settings: batch size, subsets, precision.
         seed: random seed of the initial noise, which depends only on seed, set and position of an image.
         label: prefix of the progress display.
@@ -97,15 +101,18 @@ def evaluate(
         fitted = {name: detector.fit(net, data) for name, detector in detectors.items()}
         scorer = BatchScorer(net, fitted, attack, settings.classifier, settings.bf16)
         id_scores = _score_set(scorer, id_images, size, label)
-        scores = dict(id_scores.scores)
+        scores, ensemble = dict(id_scores.scores), dict(id_scores.ensemble)
         for name, images in ood_sets.items():
-            scores |= _score_set(scorer, EvaluationSet.with_seeded_noise(name, "ood", images, seed), size, label).scores
+            ood_scores = _score_set(scorer, EvaluationSet.with_seeded_noise(name, "ood", images, seed), size, label)
+            scores |= ood_scores.scores
+            ensemble |= ood_scores.ensemble
     accuracies = {condition: float(correct.mean()) for condition, correct in id_scores.correct.items()}
     return Evaluation(
         scores=Scores(scores),
         accuracy=accuracies.get("clean"),
         robust_accuracy=accuracies.get("misclassified"),
         fitted=fitted,
+        ensemble=Ensemble(ensemble),
     )
 
 

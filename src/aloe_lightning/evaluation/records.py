@@ -76,7 +76,10 @@ class Record(Cell):
         num_ood: number of OOD images that the number is computed from.
         metric: `fpr95`, `detection_error`, `auroc`, `aupr_in`, `aupr_out`, `tied_pairs`; `accuracy`, with side `id`
             after the attack on the classifier; `one_minus_fpr95`: share of the images of this attack that the detector
-            rejects at the threshold of 95 % TPR on clean in-distribution images (Table 2).
+            rejects at the threshold of 95 % TPR on clean in-distribution images (Table 2). Of an attack on scores
+            also, for each member, `gain/<member>`: AUROC lost by adding it to the members before it, and
+            `worst/<member>`: share of the attacked images that it is the first to bring to their worst score; and
+            `flag/<name>`: share of these images with a sign of a weak attack.
         value: the number, a fraction.
     """
 
@@ -132,6 +135,15 @@ def records_of(
         if (detector, "id", "misclassified") in scores:
             pair = scores[detector, "id", "clean"], scores[detector, "id", "misclassified"]
             add(detector, "id", "", "one_minus_fpr95", 1 - ood_metrics(*pair)["fpr95"])
+        ensemble_sides: dict[Side, tuple[str, ...]] = {"id": ("id",), "ood": tuple(scores.ood_sets)}
+        for side, datasets in ensemble_sides.items():
+            for dataset in datasets:
+                ood = dataset if side == "ood" else ""
+                for name, value in evaluation.ensemble.numbers(detector, dataset).items():
+                    add(detector, side, ood, name, value)
+        for ood in scores.ood_sets:
+            for gain in evaluation.ensemble.gains(detector, ood):
+                add(detector, "both", ood, f"gain/{gain.member}", gain.auroc)
     accuracies: dict[Side, float | None] = {"none": evaluation.accuracy, "id": evaluation.robust_accuracy}
     for side, accuracy in accuracies.items():
         if accuracy is not None:

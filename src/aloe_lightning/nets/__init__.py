@@ -2,6 +2,21 @@
 
 from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.nets.densenet import DenseNet
+from aloe_lightning.nets.features import WithFeatures, last_layer, with_features
+from aloe_lightning.nets.library import LibraryNet, Timm, Torchvision
+from aloe_lightning.nets.saved import SavedNet
 from aloe_lightning.nets.small import SmallNet
 
-__all__ = ["Classifier", "DenseNet", "Normalize", "SmallNet"]
+__all__ = [
+    "Classifier",
+    "DenseNet",
+    "LibraryNet",
+    "Normalize",
+    "SavedNet",
+    "SmallNet",
+    "Timm",
+    "Torchvision",
+    "WithFeatures",
+    "last_layer",
+    "with_features",
+]

@@ -1,10 +1,13 @@
-"""Weights on disk: ours, Lightning's and those in the format of the paper's code; no pickled code is ever run."""
+"""Weights on disk: ours, Lightning's, and state dicts of other programs; no pickled code is ever run."""
 
+import argparse
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -12,7 +15,21 @@ from torch import Tensor, nn
 from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write
 
-PREFIXES = ("net.", "module.", "_orig_mod.")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
+"""Keys under which programs save a state dict next to an epoch, an accuracy or an optimiser's state."""
+PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "backbone.")
+"""Prefixes of parameter names that come from a wrapper around a net."""
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+]
+"""Types of plain values that training scripts save next to weights, such as an accuracy as a NumPy number."""
+
+log = logging.getLogger(__name__)
+StateDict = Mapping[str, Tensor]
 
 
 def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
@@ -23,49 +40,143 @@ def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
 
 
 def load_weights(path: str | Path, net: nn.Module) -> None:
-    """Load weights into a net from safetensors, a Lightning checkpoint, or a state dict with or without a wrapper.
+    """Load weights into a net: safetensors, a Lightning checkpoint, or a state dict of another program.
+
+    The state dict may be saved under one of `WRAPPERS`, and its names may have `PREFIXES`, also several. They are
+    removed if the remaining names are those of the net, and the log says so. Tensors are converted to the types of the
+    net's parameters.
 
     Raises:
-        UserError: if the file is missing, cannot be read safely, or belongs to another architecture.
+        UserError: if the file is missing, cannot be read safely, or belongs to another architecture or number of
+            classes.
     """
     file = Path(path).expanduser()
+    expected = net.state_dict()
+    core = without_prefix(expected, common_prefix(expected))
+    candidates = list(_state_dicts(read_checkpoint(file), file))
+    fitting = [(key, *match) for key, given in candidates if (match := _match(given, core)) is not None]
+    if not fitting:
+        raise UserError(_misfit(file, net, _bare(candidates[0][1]), core))
+    key, prefix, state, left_out = fitting[0]
+    notes = [
+        f"the state dict under {key!r}" * bool(key),
+        f"without the prefix {prefix!r} of its names" * bool(prefix),
+        f"leaving out {left_out} further tensors" * bool(left_out),
+        f"and not the one under {fitting[-1][0]!r}, which also fits" * (len(fitting) > 1),
+    ]
+    halves = sorted({str(t.dtype) for name, t in state.items() if t.dtype != core[name].dtype})
+    notes.append(f"converted from {', '.join(halves)}" * bool(halves))
+    if any(notes):
+        log.info("%s: %s", file, ", ".join(note for note in notes if note))
+    names = dict(zip(core, expected, strict=True))
+    net.load_state_dict({**expected, **{names[name]: tensor for name, tensor in state.items()}})
+
+
+def read_checkpoint(file: Path) -> Any:
+    """Return the content of a checkpoint: tensors and plain values in containers.
+
+    Raises:
+        UserError: if the file is missing, damaged, or holds pickled objects or a program.
+    """
     if not file.is_file():
         raise UserError(f"no checkpoint at {file.absolute()}: correct checkpoint=")
     try:
         if file.suffix == ".safetensors":
-            content: Any = load_file(file)
-        else:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return load_file(file)
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage suggests
         raise UserError(
-            f"cannot read the checkpoint {file.absolute()}: truncated, or holds more than tensors and plain values"
+            f"cannot read the checkpoint {file.absolute()}: truncated, or holds more than tensors and plain values. "
+            "Of a pickled module save the state dict: torch.save(net.state_dict(), path); a TorchScript or "
+            "torch.export file is a net of its own: net=file net.path="
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"{file.absolute()} holds no state dict of tensors")
-    expected = net.state_dict()
-    given = dict(content) if set(content) == set(expected) else {_bare(name): t for name, t in content.items()}
-    problems = {
-        "missing": [name for name in expected if name not in given],
-        "unknown": [name for name in given if name not in expected],
-        "of another shape": [
-            f"{name} {tuple(given[name].shape)} for {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in given and given[name].shape != tensor.shape
-        ],
-    }
-    if any(problems.values()):
-        listed = "; ".join(
-            f"{len(names)} {kind} ({names[0]}{', ...' if len(names) > 1 else ''})"
-            for kind, names in problems.items()
-            if names
+
+
+def _state_dicts(content: Any, file: Path, key: str = "") -> Iterator[tuple[str, StateDict]]:
+    """Yield the state dicts in a checkpoint, each with the key that it is under."""
+    if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
+        yield key, content
+        return
+    found = False
+    for wrapper in WRAPPERS if isinstance(content, Mapping) else ():
+        if isinstance(content.get(wrapper), Mapping):
+            for place, state in _state_dicts(content[wrapper], file, f"{key}.{wrapper}".lstrip(".")):
+                found = True
+                yield place, state
+    if not found and not key:
+        keys = f"; its keys are {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else ""
+        raise UserError(f"{file.absolute()} holds no state dict of tensors, also not under {', '.join(WRAPPERS)}{keys}")
+
+
+def _match(given: StateDict, core: StateDict) -> tuple[str, StateDict, int] | None:
+    """Return the removed prefix, the state dict with the net's names and shapes, and the number of unused tensors."""
+    prefix, state = "", dict(given)
+    while state:
+        named = {name: tensor for name, tensor in state.items() if name in core}
+        if len(named) == len(state) and _covers(named, core):
+            return prefix, named, len(given) - len(named)
+        step = _most_frequent_prefix(state)
+        if not step:
+            return None
+        prefix, state = prefix + step, without_prefix(state, step)
+    return None
+
+
+def _covers(named: StateDict, core: StateDict) -> bool:
+    """Return whether all of a net's tensors are there; old checkpoints lack BatchNorm's count of batches."""
+    missing = [name for name in core if name not in named and not name.endswith("num_batches_tracked")]
+    return not missing and all(tensor.shape == core[name].shape for name, tensor in named.items())
+
+
+def common_prefix(state: StateDict) -> str:
+    """Return the longest sequence of `PREFIXES` that all names begin with."""
+    prefix, names = "", list(state)
+    while names and (step := next((p for p in PREFIXES if all(name.startswith(p) for name in names)), "")):
+        prefix, names = prefix + step, [name.removeprefix(step) for name in names]
+    return prefix
+
+
+def without_prefix(state: StateDict, prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _most_frequent_prefix(state: StateDict) -> str:
+    counts = {prefix: sum(name.startswith(prefix) for name in state) for prefix in PREFIXES}
+    best = max(PREFIXES, key=lambda prefix: counts[prefix])
+    return best if counts[best] else ""
+
+
+def _bare(state: StateDict) -> StateDict:
+    return without_prefix(state, common_prefix(state))
+
+
+def _misfit(file: Path, net: nn.Module, given: StateDict, core: StateDict) -> str:
+    """Say why a state dict does not fit a net."""
+    differing = [name for name in core if name in given and given[name].shape != core[name].shape]
+    missing, unknown = [n for n in core if n not in given], [n for n in given if n not in core]
+    if not missing and not unknown and differing and _only_classes_differ(differing, given, core):
+        classes, here = len(given[differing[0]]), len(core[differing[0]])
+        return (
+            f"{file.absolute()} has {classes} classes ({differing[0]}), net={type(net).__name__} has {here}: "
+            f"set the net's number of classes to {classes}, and give data of these classes"
         )
-        raise UserError(f"{file.absolute()} is of another architecture than net={type(net).__name__}: {listed}")
-    net.load_state_dict(given)
+    problems = {
+        "missing": missing,
+        "unknown": unknown,
+        "of another shape": [f"{n} {tuple(given[n].shape)} for {tuple(core[n].shape)}" for n in differing],
+    }
+    listed = "; ".join(
+        f"{len(names)} {kind} ({names[0]}{', ...' if len(names) > 1 else ''})"
+        for kind, names in problems.items()
+        if names
+    )
+    return f"{file.absolute()} is of another architecture than net={type(net).__name__}: {listed}"
 
 
-def _bare(name: str) -> str:
-    while name.startswith(PREFIXES):
-        name = name.split(".", 1)[1]
-    return name
+def _only_classes_differ(names: list[str], given: StateDict, core: StateDict) -> bool:
+    """Return whether only the first dimension of one layer's weight and bias differs, to the same number."""
+    sizes = {(len(given[name]), len(core[name])) for name in names if given[name].ndim and core[name].ndim}
+    same_rest = all(given[name].shape[1:] == core[name].shape[1:] for name in names)
+    return len({name.rpartition(".")[0] for name in names}) == 1 and len(sizes) == 1 and same_rest

@@ -26,8 +26,13 @@ READER_VERSION = 2
 """Part of the cache's key: increase it when `read_image` returns other pixels."""
 
 
-def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
-    """Read a picture as uint8 (32, 32, 3); resizing is bilinear with antialiasing, 32x32 pixels are left unchanged.
+def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArray[np.uint8]:
+    """Read a picture as uint8 (size, size, 3); resizing is bilinear with antialiasing.
+
+    Args:
+        path: the file.
+        fit: how a picture of another size is made square.
+        size: height and width; None, and a picture of this size, leave the pixels unchanged.
 
     Raises:
         UserError: naming the file, if it cannot be decoded.
@@ -44,11 +49,11 @@ def read_image(path: Path, fit: Fit = "cover") -> NDArray[np.uint8]:
             image = image.convert("RGB")
     except Exception as error:  # a broken picture raises anything, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
-    if image.size != (SIZE, SIZE):
+    if size is not None and image.size != (size, size):
         if fit == "stretch":
-            image = resize(image, [SIZE, SIZE])
+            image = resize(image, [size, size])
         else:
-            image = center_crop(resize(image, [SIZE]) if fit == "cover" else image, [SIZE, SIZE])
+            image = center_crop(resize(image, [size]) if fit == "cover" else image, [size, size])
     return np.asarray(image)
 
 
@@ -64,14 +69,14 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 
-def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> MappedImages:
+def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover", size: int = SIZE) -> MappedImages:
     """Decode files below a folder; the cache keeps the pixels, so that the next run does not decode again."""
-    identity = content_hash(identity_of(files, folder), fit, READER_VERSION)
+    identity = content_hash(identity_of(files, folder), fit, READER_VERSION, *([size] if size != SIZE else []))
 
     def decode(part: Path) -> None:
         with part.open("wb") as stream, ThreadPoolExecutor() as pool:
-            write_header(stream, len(files))
-            images = pool.map(lambda file: read_image(file, fit), files)
+            write_header(stream, len(files), size)
+            images = pool.map(lambda file: read_image(file, fit, size), files)
             for image in track(images, len(files), f"reading {folder.name}"):
                 stream.write(image.tobytes())
 
@@ -81,15 +86,15 @@ def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover") -> Ma
 def from_cache(file: Path) -> NDArray[np.uint8]:
     """Map an `.npy` of images that this package wrote; a damaged file is removed, so that it is made again."""
     try:
-        return read_npy(file)
+        return read_npy(file, None)
     except UserError as error:
         file.unlink()
         raise UserError(f"{file} was damaged and is removed: run again to make it anew") from error
 
 
-def write_header(stream: BinaryIO, count: int) -> None:
-    """Write the header of an `.npy` of `count` images, always 128 bytes; the pixels follow, (32, 32, 3) per image."""
-    shape = (count, SIZE, SIZE, 3)
+def write_header(stream: BinaryIO, count: int, size: int = SIZE) -> None:
+    """Write the header of an `.npy` of images, always 128 bytes; the pixels follow, (size, size, 3) per image."""
+    shape = (count, size, size, 3)
     np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
@@ -101,10 +106,12 @@ class ImageFolder:
     Attributes:
         path: folder of the pictures.
         count: required number of pictures; null: any.
+        size: height and width that pictures are resized to; the config takes it from data.size.
     """
 
     path: Text
     count: PositiveInt | None = None
+    size: PositiveInt = 32
 
     def load(self) -> MappedImages:
         """Return all images; they are decoded once and then read from the cache."""
@@ -116,13 +123,13 @@ class ImageFolder:
             raise UserError(f"no images in {folder.absolute()}: looked for {', '.join(sorted(SUFFIXES))} at any depth")
         if self.count is not None and len(files) != self.count:
             raise UserError(f"{folder.absolute()} has {len(files)} images; this set has {self.count}")
-        return read_pictures(files, folder)
+        return read_pictures(files, folder, size=self.size)
 
 
 @checked
 @dataclass(frozen=True, kw_only=True)
 class NpyImages:
-    """Images in a memory-mapped `.npy`: uint8 (N, 32, 32, 3), the layout of 300K_random_images.npy.
+    """Images in a memory-mapped `.npy`: uint8 (N, H, W, 3), the layout of 300K_random_images.npy.
 
     Attributes:
         path: file of the images.
@@ -133,4 +140,4 @@ class NpyImages:
     def load(self) -> MappedImages:
         """Map the file; images are read when they are used."""
         file = Path(self.path).expanduser()
-        return MappedImages(read_npy(file), identity=identity_of([file], file.parent))
+        return MappedImages(read_npy(file, None), identity=identity_of([file], file.parent))

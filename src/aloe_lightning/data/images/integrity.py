@@ -54,8 +54,12 @@ def read_pickle(path: Path, content_name: str = "a CIFAR batch") -> dict[str, An
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
-def read_npy(path: Path) -> NDArray[np.uint8]:
-    """Memory-map a `.npy` of images: uint8, (N, 32, 32, 3), the layout of 300K_random_images.npy.
+def read_npy(path: Path, size: int | None = 32) -> NDArray[np.uint8]:
+    """Memory-map a `.npy` of images: uint8, (N, size, size, 3), the layout of 300K_random_images.npy.
+
+    Args:
+        path: the file.
+        size: required height and width; None for any.
 
     Raises:
         UserError: if the file is missing, truncated, or of another type or shape.
@@ -68,8 +72,10 @@ def read_npy(path: Path) -> NDArray[np.uint8]:
         raise UserError(f"cannot read {path.absolute()}: truncated or not an .npy array ({error})") from error
     if not isinstance(rows, np.ndarray):
         raise UserError(f"cannot read {path.absolute()}: an archive of arrays, not one .npy array")
-    if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[1:] != (32, 32, 3) or len(rows) == 0:
+    is_images = rows.dtype == np.uint8 and rows.ndim == 4 and rows.shape[3] == 3 and rows.size > 0
+    if not is_images or size not in (None, rows.shape[1]) or size not in (None, rows.shape[2]):
+        shape = "(N, H, W, 3)" if size is None else f"(N, {size}, {size}, 3)"
         raise UserError(
-            f"{path.absolute()} holds {rows.dtype} of shape {rows.shape}; images are uint8 of shape (N, 32, 32, 3)"
+            f"{path.absolute()} holds {rows.dtype} of shape {rows.shape}; images are uint8 of shape {shape}"
         )
     return rows

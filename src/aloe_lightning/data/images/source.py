@@ -12,11 +12,11 @@ from torch import Tensor
 
 Order = Literal["shuffled", "blocks"]
 CHUNK = 8192
-"""Number of images that are read together."""
+"""Number of images of 32x32 pixels that are read together; of larger ones, as many as have as many pixels."""
 
 
 class ImageSource(Protocol):
-    """Images of 32x32 pixels, in memory or on disk; uint8 until a batch is on the device."""
+    """Images of one size, 32x32 pixels by default, in memory or on disk; uint8 until a batch is on the device."""
 
     @property
     def order(self) -> Order:
@@ -34,7 +34,7 @@ class ImageSource(Protocol):
         """Return the number of images."""
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the images at indices (n,), uint8 (n, 3, 32, 32)."""
+        """Return the images at indices (n,), uint8 (n, 3, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ImageSet:
     """Images in memory.
 
     Attributes:
-        images: uint8 (N, 3, 32, 32).
+        images: uint8 (N, 3, H, W).
         labels, order, identity: see `ImageSource`.
     """
 
@@ -55,7 +55,7 @@ class ImageSet:
         return len(self.images)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the images at indices (n,), uint8 (n, 3, 32, 32)."""
+        """Return the images at indices (n,), uint8 (n, 3, H, W)."""
         return self.images[indices]
 
     def pick(self, indices: Tensor) -> "ImageSet":
@@ -71,7 +71,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class MappedImages:
-    """Images in a memory-mapped array, uint8 (N, 32, 32, 3); only the requested rows are read.
+    """Images in a memory-mapped array, uint8 (N, H, W, 3); only the requested rows are read.
 
     Attributes:
         rows: the array.
@@ -87,7 +87,7 @@ class MappedImages:
         return len(self.rows)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the images at indices (n,), uint8 (n, 3, 32, 32); the file is read in its own order."""
+        """Return the images at indices (n,), uint8 (n, 3, H, W); the file is read in its own order."""
         return channels_first(rows_at(self.rows, indices))
 
 
@@ -115,14 +115,16 @@ class ExcludingSource:
         return len(self.source) - len(self.excluded)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the images at indices (n,) among the remaining ones, uint8 (n, 3, 32, 32)."""
+        """Return the images at indices (n,) among the remaining ones, uint8 (n, 3, H, W)."""
         return self.source.take(indices + torch.searchsorted(self.remaining_before, indices, right=True))
 
 
 def chunks(source: ImageSource) -> Iterator[Tensor]:
-    """Yield all images of a source in order, `CHUNK` at a time, uint8 (n, 3, 32, 32)."""
-    for start in range(0, len(source), CHUNK):
-        yield source.take(torch.arange(start, min(start + CHUNK, len(source))))
+    """Yield all images of a source in order, `CHUNK` at a time, uint8 (n, 3, H, W)."""
+    pixels = source.take(torch.zeros(1, dtype=torch.int64))[0, 0].numel() if len(source) else 1
+    count = max(1, min(CHUNK, CHUNK * 32 * 32 // pixels))
+    for start in range(0, len(source), count):
+        yield source.take(torch.arange(start, min(start + count, len(source))))
 
 
 def rows_at(rows: NDArray[np.uint8], indices: Tensor) -> NDArray[np.uint8]:

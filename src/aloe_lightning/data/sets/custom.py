@@ -1,6 +1,7 @@
 """Custom in-distribution data: class folders of pictures, or arrays; classes and normalisation are found in them."""
 
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,11 +15,14 @@ from numpy.typing import NDArray
 
 from aloe_lightning.data.augmentation import CropAndFlip
 from aloe_lightning.data.images.files import SIZE, pictures_in, read_pictures
+from aloe_lightning.data.images.resized import resized
 from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImages, channels_first, chunks
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt, Text
 from aloe_lightning.storage.cache import cached, content_hash, identity_of
+
+log = logging.getLogger(__name__)
 
 
 class Statistics(NamedTuple):
@@ -40,6 +44,7 @@ class CustomDataset(CropAndFlip, ABC):
         mean: channel means in [0, 1]; null: those of the training images.
         std: channel standard deviations in [0, 1]; null: those of the training images.
         augment_outliers: augment the outliers like training images.
+        size: height and width that all images are resized to, outliers and OOD sets, too.
     """
 
     def __init__(
@@ -52,8 +57,9 @@ class CustomDataset(CropAndFlip, ABC):
         std: Channels | None = None,
         augment: bool = True,
         augment_outliers: bool = True,
+        size: PositiveInt = 32,
     ) -> None:
-        self.train, self.test = train, test
+        self.train, self.test, self.size = train, test, size
         self.augment, self.augment_outliers = augment, augment_outliers
         self._given_classes, self._given_mean, self._given_std = num_classes, mean, std
 
@@ -108,8 +114,8 @@ class CustomDataset(CropAndFlip, ABC):
 class LabelledFolder(CustomDataset):
     """A folder for training and one for testing, each with one sub-folder of pictures for each class.
 
-    Pictures may have any size and be at any depth below their class's folder: the short side is resized to 32 and the
-    picture is centre-cropped. Classes are the sub-folders' names in sorted order; testing may lack some of them.
+    Pictures may have any size and be at any depth below their class's folder: the short side is resized to `size` and
+    the picture is centre-cropped. Classes are the sub-folders' names in sorted order; testing may lack some of them.
     """
 
     def train_set(self) -> MappedImages:
@@ -136,14 +142,14 @@ class LabelledFolder(CustomDataset):
         if not files or (empty and key == "data.train"):
             raise UserError(f"{key}: no images in {', '.join(str(folder / name) for name in empty[:3])}")
         labels = np.repeat(np.arange(len(classes)), [len(members) for members in files_by_class])
-        return replace(read_pictures(files, folder), labels=torch.from_numpy(labels))
+        return replace(read_pictures(files, folder, size=self.size), labels=torch.from_numpy(labels))
 
 
 class LabelledArrays(CustomDataset):
     """An `.npz` file for training and one for testing, each with the arrays `images` and `labels`.
 
-    `images` are uint8 (N, H, W, 3) of any size (the short side is resized to 32, then centre-cropped), `labels` whole
-    numbers (N,) from 0.
+    `images` are uint8 (N, H, W, 3) of any size (the short side is resized to `size`, then centre-cropped), `labels`
+    whole numbers (N,) from 0.
     """
 
     def train_set(self) -> ImageSet:
@@ -152,7 +158,7 @@ class LabelledArrays(CustomDataset):
 
     def test_set(self) -> ImageSet:
         """Return the test images with labels, in the order of the file."""
-        images, classes = read_arrays(Path(self.test).expanduser().absolute()), self._training.labels
+        images, classes = read_arrays(Path(self.test).expanduser().absolute(), self.size), self._training.labels
         assert images.labels is not None
         assert classes is not None
         if images.labels.max() > classes.max():
@@ -161,7 +167,7 @@ class LabelledArrays(CustomDataset):
 
     @cached_property
     def _training(self) -> ImageSet:
-        return read_arrays(Path(self.train).expanduser().absolute())
+        return read_arrays(Path(self.train).expanduser().absolute(), self.size)
 
 
 def sub_folders(path: str, key: str) -> list[str]:
@@ -178,8 +184,8 @@ def sub_folders(path: str, key: str) -> list[str]:
     return names
 
 
-def read_arrays(file: Path) -> ImageSet:
-    """Read an `.npz` of images and labels, or raise a UserError if it is missing, damaged or another."""
+def read_arrays(file: Path, size: int = SIZE) -> ImageSet:
+    """Read an `.npz` of images, resized, and labels, or raise a UserError if it is missing, damaged or another."""
     if not file.is_file():
         raise UserError(f"no arrays at {file}: correct data.train and data.test")
     try:
@@ -193,11 +199,10 @@ def read_arrays(file: Path) -> ImageSet:
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(pixels),) or int(labels.min()) < 0:
         raise UserError(f"{file}: labels are {labels.dtype} {labels.shape}; they must be whole numbers from 0, (N,)")
     images = channels_first(pixels.astype(np.uint8, copy=False))
-    identity = identity_of([file], file.parent) if images.shape[2:] == (SIZE, SIZE) else None
+    identity = identity_of([file], file.parent) if images.shape[2:] == (size, size) else None
     if identity is None:
-        from torchvision.transforms.functional import center_crop, resize
-
-        images = center_crop(resize(images, [SIZE], antialias=True), [SIZE, SIZE])
+        log.info("%s: images resized from %dx%d to %dx%d", file, images.shape[3], images.shape[2], size, size)
+        images = resized(images, size)
     return ImageSet(images, torch.from_numpy(labels.astype(np.int64)), identity=identity)
 
 
@@ -216,11 +221,12 @@ def channel_statistics(images: ImageSource) -> tuple[list[float], list[float]]:
 
 def _measured_statistics(images: ImageSource) -> tuple[list[float], list[float]]:
     totals = torch.zeros(2, 3, dtype=torch.float64)
+    count = 0
     for part in chunks(images):
+        count += part[:, 0].numel()
         # Sums of whole numbers are exact for any chunks.
         values = part.to(torch.int64).transpose(0, 1).flatten(1)
         totals += torch.stack([values.sum(1), (values * values).sum(1)])
-    count = len(images) * SIZE * SIZE
     mean = totals[0] / count
     variance = (totals[1] / count - mean**2).clamp(min=0)
     return (mean / 255).tolist(), (variance.sqrt() / 255).tolist()

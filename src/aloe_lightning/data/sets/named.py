@@ -18,7 +18,7 @@ from aloe_lightning.data.images.integrity import verify_md5
 from aloe_lightning.data.images.source import ImageSource, MappedImages
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
-from aloe_lightning.signatures.types import LOCATION, Text
+from aloe_lightning.signatures.types import LOCATION, PositiveInt, Text
 
 Splits = dict[str, Callable[[], ImageSource]]
 """A loader for each published split, by name."""
@@ -147,9 +147,11 @@ class PictureSet(NamedUnlabelledSet):
 
     Attributes:
         dataset: name in the catalogue.
+        size: height and width that pictures are resized to; the config takes it from data.size.
     """
 
     dataset: Text  # type: ignore[misc]
+    size: PositiveInt = 32
 
     def __post_init__(self) -> None:
         if self.card.fit is None or "OOD test" not in self.card.roles:
@@ -166,4 +168,4 @@ class PictureSet(NamedUnlabelledSet):
         if not files:
             raise UserError(f"{self.card.title}: no images in {folder}: remove it, then {self.how_to_obtain()}")
         assert self.card.fit is not None
-        return read_pictures(files, folder, self.card.fit)
+        return read_pictures(files, folder, self.card.fit, self.size)

@@ -1,0 +1,123 @@
+"""Members of the ensemble: each attacks one detector by one loss with one method, and offers what it finds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import Tensor
+
+from aloe_lightning.attacks.apgd import apgd
+from aloe_lightning.attacks.ascent import Ascent, best_pgd
+from aloe_lightning.attacks.ball import Ball
+from aloe_lightning.attacks.ensemble.logit_losses import centred, log_odds, margin
+from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool
+from aloe_lightning.attacks.linf import LossFn
+from aloe_lightning.attacks.square import square
+
+MemberName = Literal["fast", "score", "margin", "centred", "surrogate", "classes", "pgd", "square", "polish"]
+"""Names of the members.
+
+- `fast`: APGD on the detector's cheap approximation of the objective, or else on the objective; from the best so far.
+- `score`: APGD on the objective, the detector's score in a form that does not saturate; from noise.
+- `margin`: APGD on the difference between the two largest logits; from noise.
+- `centred`: APGD on the largest logit above the mean of all; from noise.
+- `surrogate`: APGD on the loss of the paper's attack; from noise.
+- `classes`: OOD images only, APGD on the log-odds of the 2nd, 3rd and 4th most probable class; from noise.
+- `pgd`: PGD with steps of 2.5 eps / steps on the objective; from noise.
+- `square`: random search by squares on the objective; from the best so far. It needs no gradient.
+- `polish`: APGD on the objective; from the best so far.
+
+A member whose loss a detector does not have (logits, a gradient) is left out for this detector.
+"""
+ON_OBJECTIVE = ("score", "pgd", "polish")
+FROM_BEST = ("fast", "square", "polish")
+TARGET_CLASSES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The effort of each member.
+
+    Attributes:
+        ball: the ball around each image.
+        steps: gradient steps.
+        restarts: starts of each member that starts from noise, at least 1.
+        queries: forward passes of the gradient-free member.
+    """
+
+    ball: Ball
+    steps: int
+    restarts: int
+    queries: int
+
+
+def losses_of(name: str, pool: Pool) -> Iterator[LossFn]:
+    """Yield the losses of a member for the detector of a pool; none if the detector does not have them."""
+    target, logits = pool.target, pool.target.logits
+    if name in ON_OBJECTIVE and target.objective is not None:
+        yield target.directed(target.objective)
+    elif name == "fast" and (function := target.approximation or target.objective) is not None:
+        yield target.directed(function)
+    elif name == "surrogate" and target.paper_loss is not None:
+        yield target.paper_loss
+    elif name == "margin" and logits is not None:
+        yield target.directed(lambda x: margin(logits(x)))
+    elif name == "centred" and logits is not None:
+        yield target.directed(lambda x: centred(logits(x)))
+    elif name == "classes" and logits is not None and target.membership == "ood":
+        for classes in pool.likely_classes.unbind(1)[1 : 1 + TARGET_CLASSES]:  # `score` begins with the first
+            yield partial(_class_log_odds, logits, classes)
+
+
+def run_member(name: MemberName, pool: Pool, budget: Budget, seeds: ImageSeeds, noise: Tensor) -> None:
+    """Attack the images of a pool by one member and offer the pool what it finds.
+
+    Args:
+        name: the member.
+        pool: the images, and the worst so far.
+        budget: effort.
+        seeds: randomness of each image.
+        noise: noise in [-1, 1] of the images' shape, which chooses the first start.
+    """
+    if name == "square":
+        _search(pool, budget, seeds)
+        return
+    for loss in losses_of(name, pool):
+        for restart in range(1 if name in FROM_BEST else budget.restarts):
+            if name in FROM_BEST:
+                start = pool.images
+            else:
+                draw = noise if restart == 0 else seeds.noise(pool.clean, f"{name} start {restart}")
+                start = budget.ball.start(pool.clean, draw)
+            ascent = _climb(name, pool.clean, loss, budget, start)
+            if name in ON_OBJECTIVE or (name == "fast" and pool.target.approximation is None):
+                pool.observe(ascent)
+            pool.offer(name, ascent.images)
+
+
+def _class_log_odds(logits: Callable[[Tensor], Tensor], classes: Tensor, images: Tensor) -> Tensor:
+    return log_odds(logits(images), classes=classes)
+
+
+def _climb(name: str, clean: Tensor, loss: LossFn, budget: Budget, start: Tensor) -> Ascent:
+    if name == "pgd":
+        size = 2.5 * budget.ball.eps / budget.steps
+        return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start)
+    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start)
+
+
+def _search(pool: Pool, budget: Budget, seeds: ImageSeeds) -> None:
+    """Search at random from the worst images so far."""
+    target = pool.target
+    loss = target.directed(target.score if target.objective is None else target.objective)
+    for restart in range(budget.restarts):
+        found = square(
+            pool.clean,
+            loss,
+            ball=budget.ball,
+            queries=budget.queries,
+            generators=seeds.generators(f"square {restart}"),
+            start=pool.images,
+        )
+        pool.offer("square", found.images)

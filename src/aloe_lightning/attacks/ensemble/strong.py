@@ -1,0 +1,197 @@
+"""The ensemble attack on the scores of detectors: the pointwise worst case over its members."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from aloe_lightning.attacks.apgd import apgd
+from aloe_lightning.attacks.ascent import best_pgd, better, loss_of
+from aloe_lightning.attacks.ball import Ball, Norm
+from aloe_lightning.attacks.ensemble.members import Budget, MemberName, run_member
+from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool, Target, WorstCase
+from aloe_lightning.attacks.linf import LossFn, pgd_linf, uniform_start
+from aloe_lightning.errors import UserError
+from aloe_lightning.signatures.checked import checked
+from aloe_lightning.signatures.types import NonNegativeInt, PositiveInt
+
+PAPER_STEPS = 10
+
+
+class Preset(NamedTuple):
+    """The members of an ensemble and their effort."""
+
+    members: tuple[MemberName, ...]
+    steps: int
+    restarts: int
+    queries: int
+
+
+_ALL: tuple[MemberName, ...] = ("score", "margin", "centred", "surrogate", "classes", "square", "polish")
+PRESETS = {
+    "quick": Preset(("fast",), 10, 1, 0),
+    "standard": Preset(_ALL, 40, 1, 100),
+    "extreme": Preset(_ALL, 500, 5, 1000),
+}
+
+
+class ScoreAttack(ABC):
+    """An attack on the scores of detectors themselves, where an `Attack` maximises one loss; it can do that, too."""
+
+    @abstractmethod
+    def __call__(
+        self, images: Tensor, loss: LossFn, *, start: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Perturb images (N, 3, H, W) in [0, 1] so that they maximise one loss; see `Attack`."""
+
+    @abstractmethod
+    def attack_scores(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Target],
+        *,
+        clean_scores: Mapping[str, Tensor] | None = None,
+        start: Tensor | None = None,
+        seeds: ImageSeeds | None = None,
+    ) -> dict[str, WorstCase]:
+        """Return the worst case of each image for each detector.
+
+        Args:
+            images: (N, 3, H, W) in [0, 1].
+            targets: scores by name of the detector, all of the same membership; the caller freezes the nets.
+            clean_scores: scores (N,) of the images, where they are known.
+            start: noise in [-1, 1] of the images' shape, which chooses the first start; None for a draw from seeds.
+            seeds: source of all other randomness; None for the seed 0 and the position in the batch.
+        """
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class Strong(ScoreAttack):
+    """The pointwise worst case over the paper's attack, the clean image and the members of an ensemble.
+
+    Every member attacks the detector's own score or a surrogate of it; the score alone judges what it finds. Detectors
+    that are attacked together are offered each other's images. As an attack on one loss, such as a classifier's, it
+    returns the best of the paper's attack and, except with `quick`, of APGD from noise and from the best so far.
+
+    Attributes:
+        epsilon: radius of the ball, in 1/255 of the pixel range for both norms: with norm l2, epsilon 128 is an L2
+            radius of 128/255 = 0.502 in [0, 1] pixels.
+        norm: linf, or l2: the Euclidean norm over all values of an image.
+        preset: quick, the paper's attack and one APGD on the score; standard, APGD with several losses, and random
+            search; extreme, the same with 500 steps and 5 starts.
+        steps: gradient steps of each member; null for the preset's 10, 40 or 500.
+        restarts: random starts of each member; null for the preset's 1, 1 or 5.
+        members: names of the members, in their order (see `MemberName`); null for the preset's.
+        queries: forward passes of the random search; null for the preset's 0, 100 or 1,000.
+    """
+
+    epsilon: Annotated[float, Ge(0)] = 1
+    norm: Norm = "linf"
+    preset: Literal["quick", "standard", "extreme"] = "standard"
+    steps: PositiveInt | None = None
+    restarts: PositiveInt | None = None
+    members: Sequence[MemberName] | None = None
+    queries: NonNegativeInt | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm == "linf" and self.epsilon > 255:
+            raise UserError(
+                f"Strong: epsilon is in 1/255 pixel steps, at most 255 for norm linf (got {self.epsilon:g})"
+            )
+
+    @property
+    def ball(self) -> Ball:
+        """The ball around each image, with its radius in [0, 1] pixels."""
+        return Ball(self.norm, self.epsilon / 255)
+
+    @property
+    def budget(self) -> Budget:
+        """Steps, restarts and queries of the members."""
+        preset = PRESETS[self.preset]
+        return Budget(
+            ball=self.ball,
+            steps=self.steps or preset.steps,
+            restarts=self.restarts or preset.restarts,
+            queries=preset.queries if self.queries is None else self.queries,
+        )
+
+    @property
+    def member_names(self) -> tuple[MemberName, ...]:
+        """The members in the order in which they run."""
+        return PRESETS[self.preset].members if self.members is None else tuple(self.members)
+
+    def describe(self) -> str:
+        """Return the settings except epsilon, such as `strong (quick): worst case of paper and fast; ...`."""
+        budget = self.budget
+        effort = f"{budget.steps} steps, {budget.restarts} start{'s' * (budget.restarts > 1)}"
+        if "square" in self.member_names:
+            effort += f", {budget.queries} queries"
+        return (
+            f"strong ({self.preset}, {'Linf' if self.norm == 'linf' else 'L2'}): pointwise worst case, by the "
+            f"detector's own score, of clean, paper, {', '.join(self.member_names)}; {effort}"
+        )
+
+    def __call__(
+        self, images: Tensor, loss: LossFn, *, start: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Perturb images (N, 3, H, W) in [0, 1] so that they maximise one loss; see `Attack`."""
+        clean, ball, budget = images.detach(), self.ball, self.budget
+        noise = uniform_start(images.shape, generator, images) if start is None else start
+        paper = self._paper(clean, loss, noise)
+        best, best_loss = better([(clean, loss_of(clean, loss)), (paper, loss_of(paper, loss))])
+        if self.preset != "quick":
+            for begin in (ball.start(clean, noise), best):
+                ascent = apgd(clean, loss, ball=ball, steps=budget.steps, start=begin)
+                best, best_loss = better([(best, best_loss), (ascent.images, ascent.loss)])
+        return best
+
+    def attack_scores(
+        self,
+        images: Tensor,
+        targets: Mapping[str, Target],
+        *,
+        clean_scores: Mapping[str, Tensor] | None = None,
+        start: Tensor | None = None,
+        seeds: ImageSeeds | None = None,
+    ) -> dict[str, WorstCase]:
+        """Return the worst case of each image for each detector; see `ScoreAttack`."""
+        clean, budget = images.detach(), self.budget
+        seeds = seeds or ImageSeeds.of(len(clean))
+        noise = seeds.noise(clean, "start") if start is None else start.to(clean)
+        shared: dict[str, Tensor] = {}
+        pools: dict[str, Pool] = {}
+        for name, target in targets.items():
+            with torch.no_grad():
+                known = None if clean_scores is None else clean_scores.get(name)
+                pool = Pool(target, clean, target.score(clean).detach() if known is None else known)
+            if target.paper_loss is not None:
+                key = target.paper_key or f"detector {name}"
+                if key not in shared:
+                    shared[key] = self._paper(clean, target.paper_loss, noise)
+                pool.offer("paper", shared[key])
+            for other in pools.values():
+                pool.offer("transfer", other.images)
+            for member in self.member_names:
+                run_member(member, pool, budget, seeds, noise)
+            pools[name] = pool
+        names = list(pools)
+        for position, name in enumerate(names):
+            for other_name in names[position + 1 :]:
+                pools[name].offer("transfer", pools[other_name].images)
+        return {name: pool.result() for name, pool in pools.items()}
+
+    def _paper(self, clean: Tensor, loss: LossFn, noise: Tensor) -> Tensor:
+        """Return the images of the paper's attack: PGD, 10 steps of 1/255, from noise, last iterate.
+
+        In an L2 ball, which the paper does not use, steps of 2.5 eps / 10 and the best iterate.
+        """
+        if self.norm == "linf":
+            eps, size = self.epsilon / 255, 1 / 255
+            return pgd_linf(clean, loss, eps=eps, step_size=size, steps=PAPER_STEPS, random_start=noise)
+        start, size = self.ball.start(clean, noise), 2.5 * self.ball.eps / PAPER_STEPS
+        return best_pgd(clean, loss, ball=self.ball, step_size=size, steps=PAPER_STEPS, start=start).images

@@ -1,0 +1,147 @@
+"""A detector's score as an attack sees it, the randomness of each image, and the worst case that an attack found."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from aloe_lightning.attacks.algorithm_1 import Membership
+from aloe_lightning.attacks.ascent import Ascent, where
+from aloe_lightning.attacks.linf import LossFn
+from aloe_lightning.runtime.seeding import generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The score of a detector for images of one membership, and the losses by which it may be attacked.
+
+    The net behind it must be frozen during the attack.
+
+    Attributes:
+        membership: `id` images are attacked towards low scores, `ood` images towards high ones.
+        score: images -> (N,), higher = more in-distribution: judges every attack; needs no gradient.
+        objective: images -> (N,), a strictly increasing function of the score that does not saturate, differentiable
+            in the images; None if the score has no gradient, so that it is attacked through surrogates only.
+        logits: images -> logits (N, K), for losses on them; None if there are none.
+        paper_loss: the loss that the paper's attack on this detector maximises; None if there is none.
+        paper_key: name of that loss if other detectors share it, which are then offered the same images.
+        approximation: an objective near to `objective` and cheaper; None if there is none.
+    """
+
+    membership: Membership
+    score: LossFn
+    objective: LossFn | None = None
+    logits: Callable[[Tensor], Tensor] | None = None
+    paper_loss: LossFn | None = None
+    paper_key: str | None = None
+    approximation: LossFn | None = None
+
+    @property
+    def sign(self) -> int:
+        """-1 for in-distribution images, 1 for OOD images: an attack raises sign * score."""
+        return -1 if self.membership == "id" else 1
+
+    def directed(self, function: LossFn) -> LossFn:
+        """Return a loss to be maximised, from a function that rises with confidence."""
+        return lambda images: self.sign * function(images)
+
+
+@dataclass(frozen=True)
+class ImageSeeds:
+    """The randomness of each image of a batch, as a function of the key of its set and of its position there.
+
+    Attributes:
+        key: seed and name of the set.
+        positions: positions of the images in the set.
+    """
+
+    key: tuple[int | str, ...]
+    positions: Sequence[int]
+
+    @classmethod
+    def of(cls, count: int, seed: int = 0) -> "ImageSeeds":
+        """Return the randomness of a set of `count` images that is one batch."""
+        return cls((seed,), range(count))
+
+    def generators(self, purpose: str) -> list[torch.Generator]:
+        """Return a generator for each image; another purpose gives unrelated draws."""
+        return [generator(*self.key, purpose, position) for position in self.positions]
+
+    def noise(self, images: Tensor, purpose: str) -> Tensor:
+        """Draw noise of the images' shape, uniform in [-1, 1)."""
+        draws = [torch.rand(images.shape[1:], generator=draw) for draw in self.generators(purpose)]
+        return (torch.stack(draws) * 2 - 1).to(images)
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The pointwise worst case of several attacks on one detector.
+
+    Attributes:
+        images: for each image, the candidate with the worst score, detached (N, C, H, W).
+        score: scores (N,) of these images.
+        candidates: scores (N,) of the clean images (`clean`), and of what each member found, in the order of the
+            attack.
+        zero_gradient: bool (N,), whether the gradient of the objective was exactly zero at the start.
+        not_rising: bool (N,), whether no gradient step of any member on the objective raised it.
+    """
+
+    images: Tensor
+    score: Tensor
+    candidates: Mapping[str, Tensor]
+    zero_gradient: Tensor
+    not_rising: Tensor
+
+
+@dataclass
+class Pool:
+    """The worst image so far of each image of a batch, for one detector.
+
+    Attributes:
+        target: the detector's score.
+        clean: clean images (N, C, H, W).
+        clean_score: their scores (N,).
+    """
+
+    target: Target
+    clean: Tensor
+    clean_score: Tensor
+    candidates: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.images, self.score = self.clean, self.clean_score
+        self.candidates["clean"] = self.clean_score
+        self.zero_gradient = torch.zeros(len(self.clean), dtype=torch.bool, device=self.clean.device)
+        self.not_rising: Tensor | None = None
+
+    def offer(self, name: str, images: Tensor) -> None:
+        """Score candidates, and keep each that is strictly worse than the worst so far."""
+        with torch.no_grad():
+            score = self.target.score(images).detach()
+        sign = self.target.sign
+        score = torch.where(score.isfinite(), score, self.clean_score)  # a score that is no number convinces nobody
+        known = self.candidates.get(name)
+        worse = score if known is None else sign * torch.maximum(sign * score, sign * known)
+        self.candidates[name] = worse
+        improved = sign * score > sign * self.score
+        self.images, self.score = where(improved, images, self.images), torch.where(improved, score, self.score)
+
+    def observe(self, ascent: Ascent) -> None:
+        """Note for an attack on the objective where its first gradient was zero, and where it raised the objective."""
+        stuck = ~(ascent.loss > ascent.start_loss)
+        self.zero_gradient = self.zero_gradient | ascent.zero_gradient
+        self.not_rising = stuck if self.not_rising is None else self.not_rising & stuck
+
+    @cached_property
+    def likely_classes(self) -> Tensor:
+        """Classes of the clean images in descending order of their logits, (N, K)."""
+        assert self.target.logits is not None
+        with torch.no_grad():
+            return self.target.logits(self.clean).argsort(dim=1, descending=True)
+
+    def result(self) -> WorstCase:
+        """Return the worst case so far."""
+        not_rising = torch.zeros_like(self.zero_gradient) if self.not_rising is None else self.not_rising
+        return WorstCase(self.images.detach(), self.score, dict(self.candidates), self.zero_gradient, not_rising)

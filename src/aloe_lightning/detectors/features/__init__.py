@@ -1,0 +1,1 @@
+"""Detectors that read the last pooled features of any net."""

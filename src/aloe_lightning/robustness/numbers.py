@@ -1,0 +1,97 @@
+"""Numbers of an evaluation with 95 % bootstrap intervals, under two readings of the detector's threshold."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aloe_lightning.evaluation.records import SIDES, Side
+from aloe_lightning.evaluation.scores import Scores
+from aloe_lightning.metrics import ood_metrics, threshold_at_tpr, tied_pairs
+
+Array = NDArray[np.float64]
+RESAMPLES = 500
+MEAN = "mean of the sets"
+COLUMNS = ["detector", "ood", "side", "metric", "value", "low", "high"]
+HEADINGS = {
+    "auroc": "AUROC",
+    "fpr95": "FPR95",
+    "tpr_fixed": "TPR, fixed threshold",
+    "fpr_fixed": "FPR, fixed threshold",
+}
+"""The metrics of the table."""
+SIDE_HEADINGS: dict[Side, str] = {
+    "none": "clean",
+    "id": "ID attacked",
+    "ood": "OOD attacked",
+    "both": "both attacked",
+}
+
+
+def numbers_of(scores: Scores, sides: Sequence[Side], seed: int = 0) -> pd.DataFrame:
+    """Return every number once, as fractions.
+
+    Args:
+        scores: clean scores, and attacked ones of the images that some side attacks.
+        sides: attacked sides, of `none`, `id`, `ood`, `both`.
+        seed: random seed of the bootstrap.
+
+    Returns:
+        The columns of `COLUMNS`. `auroc`, `fpr95`, `detection_error`, `aupr_in`, `aupr_out`, `tied_pairs`: the
+        threshold is chosen on the scores of that side, as in the paper. `tpr_fixed`, `fpr_fixed`: shares of ID and OOD
+        images accepted at the fixed threshold, whose true positive rate is nearest to 95 % on clean ID images. Several
+        OOD sets also have their mean. `low` and `high` are NaN where no interval is computed.
+    """
+    from aloe_lightning.report.bootstrap import intervals
+
+    rows: list[tuple[object, ...]] = []
+    for detector in scores.detectors:
+        clean = scores[detector, "id", "clean"]
+        threshold = threshold_at_tpr(clean)
+        for side in sides:
+            id_condition, ood_condition = SIDES[side]
+            positive = scores[detector, "id", id_condition]
+            by_set = {name: scores[detector, name, ood_condition] for name in scores.ood_sets}
+            groups = {name: {name: values} for name, values in by_set.items()}
+            if len(by_set) > 1:
+                groups[MEAN] = by_set
+            for name, group in groups.items():
+                values = [_values(positive, negative, threshold) for negative in group.values()]
+                bounds = intervals(positive, group, resamples=RESAMPLES, seed=seed)
+                bounds |= fixed_intervals(clean, positive, group, seed=seed)
+                for metric in values[0]:
+                    low, high = bounds.get(metric, (np.nan, np.nan))
+                    value = float(np.mean([v[metric] for v in values]))
+                    rows.append((detector, name, side, metric, value, low, high))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _values(positive: Array, negative: Array, threshold: float) -> dict[str, float]:
+    fixed = {"tpr_fixed": float((positive > threshold).mean()), "fpr_fixed": float((negative > threshold).mean())}
+    return {**ood_metrics(positive, negative), "tied_pairs": tied_pairs(positive, negative), **fixed}
+
+
+def fixed_intervals(
+    clean: Array, positive: Array, negatives: Mapping[str, Array], *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return the intervals of TPR and mean FPR at the fixed threshold, which is estimated on the same resample.
+
+    Args:
+        clean: clean ID scores (N,), from which the threshold comes.
+        positive: ID scores (N,) of the same images, clean or attacked; an image is drawn with both.
+        negatives: OOD scores (M,) by set.
+        resamples: number of bootstrap replicates.
+        seed: random seed.
+    """
+    rng = np.random.default_rng(seed)
+    rates = np.empty((resamples, 2))
+    for k in range(resamples):
+        drawn = rng.integers(0, clean.size, clean.size)
+        threshold = threshold_at_tpr(clean[drawn])
+        accepted = [
+            (scores[rng.integers(0, scores.size, scores.size)] > threshold).mean() for scores in negatives.values()
+        ]
+        rates[k] = (positive[drawn] > threshold).mean(), np.mean(accepted)
+    low, high = np.percentile(rates, [2.5, 97.5], axis=0)
+    return {"tpr_fixed": (float(low[0]), float(high[0])), "fpr_fixed": (float(low[1]), float(high[1]))}
