@@ -51,7 +51,7 @@ def augmented_rows(source: ImageSource, seed: int = 0) -> list[SheetRow]:
 
 def _classes_of(labels: Tensor) -> list[tuple[str, Tensor]]:
     """Return the first 50 classes that occur, with the indices of their images."""
-    return [(str(label), torch.nonzero(labels == label).ravel()) for label in labels.unique().tolist()[:CLASSES]]
+    return [(str(label), torch.nonzero(labels == label).ravel()) for label in torch.unique(labels).tolist()[:CLASSES]]
 
 
 def contact_sheet(rows: Sequence[SheetRow], blocks: int = 1) -> Image.Image:

@@ -90,7 +90,7 @@ def balanced_file(originals: ImageSet, per_class: int, seed: int, warp: Warp) ->
     identity = content_hash("balanced", labelled_hash(originals), per_class, seed, AUGMENTATION_VERSION)
 
     def make(part: Path) -> None:
-        pairs = zip(indices.split(IMAGES_PER_DRAW), is_original.split(IMAGES_PER_DRAW), strict=True)
+        pairs = zip(*(torch.split(values, IMAGES_PER_DRAW) for values in (indices, is_original)), strict=True)
         with part.open("wb") as stream:
             write_header(stream, len(indices))
             parts = track(pairs, len(indices), "augmenting", step=IMAGES_PER_DRAW)

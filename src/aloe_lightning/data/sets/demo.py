@@ -79,4 +79,5 @@ class DemoOOD:
 
 
 def _labelled(count: int, seed: int) -> ImageSet:
-    return ImageSet(*map(torch.from_numpy, demo_pictures.in_distribution(count, seed)))
+    images, labels = demo_pictures.in_distribution(count, seed)
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels))
