@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
-from aloe_lightning.cli.mistakes import nearest
+from aloe_lightning.config.validation import nearest
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Record
 

@@ -49,6 +49,10 @@ class ScoreAttack(ABC):
         """Perturb images (N, 3, H, W) in [0, 1] so that they maximise one loss; see `Attack`."""
 
     @abstractmethod
+    def describe(self) -> str:
+        """Return the attack and its settings except epsilon, in one line for records and captions."""
+
+    @abstractmethod
     def attack_scores(
         self,
         images: Tensor,

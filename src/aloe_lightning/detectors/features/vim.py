@@ -72,7 +72,8 @@ class ViM(CacheableDetector):
         def score(images: Tensor) -> Tensor:
             features, logits, _ = last_layer(net, images)
             virtual = alpha * ((features.double() - origin) @ residual).norm(dim=1)
-            energy: Tensor = logits.double().logsumexp(dim=1)
-            return energy - virtual
+            energy = logits.double().logsumexp(dim=1)
+            scores: Tensor = energy - virtual
+            return scores
 
         return attacked_through_score(net, score, settings, tensors)

@@ -21,7 +21,7 @@ def html_page(page: Page) -> str:
     sections = [(layout.title.split(".")[0], _table(layout)) for layout in page.tables]
     for drawing in page.drawings:
         caption = f"<figcaption>{escape(drawing.caption)}</figcaption>"
-        sections.append((drawing.title, f"{_heading(drawing.title)}<figure>{_svg(drawing)}\n{caption}</figure>"))
+        sections.append((drawing.title, f"{_heading(drawing.title)}<figure>{svg_of(drawing)}\n{caption}</figure>"))
     if page.details:
         tables = [
             f'<details><summary>{escape(title)}</summary><div class="wide">{table.to_html(border=0)}</div></details>'
@@ -43,7 +43,7 @@ def html_page(page: Page) -> str:
     )
 
 
-def _svg(drawing: Drawing) -> str:
+def svg_of(drawing: Drawing) -> str:
     """Return the `<svg>` element, the same text for the same figure."""
     import matplotlib as mpl
 
