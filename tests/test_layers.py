@@ -37,7 +37,7 @@ HEAVY = {
     "pandas",
 }
 LIGHT = [
-    *("__init__", "errors", "metrics", "runtime/process", "runtime/progress", "runtime/processor"),
+    *("__init__", "errors", "metrics", "runtime/process", "runtime/progress", "runtime/processor", "runtime/devices"),
     *("evaluation/__init__", "evaluation/records", "evaluation/scores"),
     *(f"{room}/{path.stem}" for room in ("signatures", "paper") for path in sorted((ROOT / room).glob("*.py"))),
     *(f"storage/{name}" for name in ("__init__", "files", "cache", "fingerprints", "models", "cells")),

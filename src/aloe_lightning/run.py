@@ -33,6 +33,7 @@ from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.hardware import compile_net, prepare_process
 from aloe_lightning.runtime.process import StopRequest
 from aloe_lightning.runtime.progress import duration
+from aloe_lightning.storage.batches import BatchStore
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest, is_done
 from aloe_lightning.storage.files import write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
@@ -113,7 +114,15 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
         }
         fits_folder = (folder if config["checkpoint"] else model.folder) / "detectors"
         detectors = _cached(detectors, fit_fingerprints, config, fits_folder)
-        options = {"seed": config["seed"], "label": label, "data": fit_data}
+        identity = {
+            "cell": cell_name(config),
+            "weights": file_digest(config["checkpoint"] or model.weights),
+            "files": custom_data_fingerprint(config),
+        }
+        store = BatchStore(folder, identity)
+        if config["recompute"] != "nothing":
+            on_first_process(store.discard)
+        options = {"seed": config["seed"], "label": label, "data": fit_data, "store": store}
         evaluation = evaluate(with_features(objective.net), detectors, id_set, ood_sets, attack, settings, **options)
         seconds = round(time.monotonic() - started, 1)
         titles = {name: detector.title for name, detector in detectors.items()}
@@ -124,9 +133,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             write_json(folder / "config.json", config)
             write_json(folder / "data.json", {**data.sizes(), **metadata.get("sizes", {})})
             run_info = {
-                "cell": cell_name(config),
-                "weights": file_digest(config["checkpoint"] or model.weights),
-                "files": custom_data_fingerprint(config),
+                **identity,
                 "model": None if config["checkpoint"] else str(model.folder.absolute()),
                 "train_seconds": metadata.get("seconds"),
                 "evaluate_seconds": seconds,
@@ -134,6 +141,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             write_json(folder / "versions.json", {**run_info, **environment_of(device)})
             evaluation.scores.save(folder / "scores.npz")
             write_records(folder / "records.jsonl", records)
+            store.discard()
             study = write_study(folder.parent)
             log_weights = config["logger"].get("artifact", False) and config["checkpoint"] is None
             log_results(logger, records, evaluation.scores, study, model.folder if log_weights else None)

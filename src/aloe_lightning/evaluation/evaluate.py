@@ -16,11 +16,13 @@ from aloe_lightning.detectors import Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.batch_scorer import BatchScorer, BatchScores, EvaluationSet
 from aloe_lightning.evaluation.ensemble import Ensemble
+from aloe_lightning.evaluation.resume import scored_once
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.runtime.distributed import rank_and_world_size
 from aloe_lightning.runtime.progress import progress_display
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NO_EFFECT, PositiveInt
+from aloe_lightning.storage.batches import BatchStore
 
 
 @checked
@@ -74,6 +76,7 @@ def evaluate(
     seed: int = 0,
     label: str = "",
     data: FitData | None = None,
+    store: BatchStore | None = None,
 ) -> Evaluation:
     """Score every test set clean and attacked; in-distribution images are attacked to look OOD and vice versa.
 
@@ -90,6 +93,7 @@ def evaluate(
         seed: random seed of the initial noise, which depends only on seed, set and position of an image.
         label: prefix of the progress display.
         data: images to fit detectors on, for those that require it.
+        store: keeps the scores of each batch, so that an interrupted evaluation continues.
 
     Raises:
         UserError: if a score is not finite.
@@ -100,10 +104,11 @@ def evaluate(
     with frozen_eval(net):
         fitted = {name: detector.fit(net, data) for name, detector in detectors.items()}
         scorer = BatchScorer(net, fitted, attack, settings.classifier, settings.bf16)
-        id_scores = _score_set(scorer, id_images, size, label)
+        score = partial(_score_set, scorer, store or BatchStore(None, {}), size, label)
+        id_scores = score(id_images)
         scores, ensemble = dict(id_scores.scores), dict(id_scores.ensemble)
         for name, images in ood_sets.items():
-            ood_scores = _score_set(scorer, EvaluationSet.with_seeded_noise(name, "ood", images, seed), size, label)
+            ood_scores = score(EvaluationSet.with_seeded_noise(name, "ood", images, seed))
             scores |= ood_scores.scores
             ensemble |= ood_scores.ensemble
     accuracies = {condition: float(correct.mean()) for condition, correct in id_scores.correct.items()}
@@ -116,12 +121,12 @@ def evaluate(
     )
 
 
-def _score_set(scorer: BatchScorer, dataset: EvaluationSet, size: int, label: str) -> BatchScores:
+def _score_set(scorer: BatchScorer, store: BatchStore, size: int, label: str, dataset: EvaluationSet) -> BatchScores:
     """Score a test set on all processes; each returns the scores of the whole set."""
     rank, world_size = rank_and_world_size()
     indices = torch.arange(rank, len(dataset.images), world_size)
     title = f"{label} attacking {dataset.name}".strip() if rank == 0 else None
-    batches = list(batched_with_oom_retry(partial(scorer, dataset), indices, size, title))
+    batches = list(batched_with_oom_retry(partial(scored_once, scorer, dataset, store), indices, size, title))
     if world_size > 1:
         gathered: list[list[BatchScores]] = [[] for _ in range(world_size)]
         all_gather_object(gathered, batches)

@@ -18,8 +18,8 @@ from aloe_lightning.robustness.images import Data, Images, images_of
 from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warning, size_text, use_of_labels
 from aloe_lightning.robustness.result import Result
 from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors, settings_text
-from aloe_lightning.robustness.store import BatchStore, digest_of_net
 from aloe_lightning.robustness.subject import in_pixels, subject_of
+from aloe_lightning.storage.batches import BatchStore, digest_of_net
 
 SETTINGS_VERSION = 1
 """Part of the key of stored batches: increase it when the same settings give other scores."""

@@ -13,8 +13,8 @@ from aloe_lightning.evaluation.ensemble import Ensemble, EnsembleKey, ensemble_a
 from aloe_lightning.evaluation.scores import Condition, ScoreKey
 from aloe_lightning.robustness.attack import BatchAttack
 from aloe_lightning.robustness.images import Batch, FolderImages, Images
-from aloe_lightning.robustness.store import BatchStore, digest_of_batch
 from aloe_lightning.runtime.progress import progress_display
+from aloe_lightning.storage.batches import BatchStore, digest_of_batch
 from aloe_lightning.storage.cache import content_hash
 
 Classes = NDArray[np.int64]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ class BatchStore:
                 arrays = {key: content[key] for key in content.files}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, KeyError):  # damaged: compute it again
+        except Exception:  # damaged, and zipfile and numpy raise whatever the damage suggests: compute it again
             return None
-        if int(arrays.pop(DIGEST)) != digest:
+        if int(arrays.pop(DIGEST, -1)) != digest:
             raise UserError(
                 f"batch {position} of {name.partition('/')[0]} has other images than when {file} was written: the data "
                 "have changed, their order is random, or the batches are of another size; choose another folder="
@@ -66,6 +67,11 @@ class BatchStore:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as part, part.open("wb") as stream:
             np.savez(stream, **{DIGEST: np.uint64(digest), **arrays})  # type: ignore[arg-type]
+
+    def discard(self) -> None:
+        """Remove all stored batches."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, name: str, position: int) -> Path:
         assert self.folder is not None
