@@ -104,7 +104,8 @@ def _climb(name: str, clean: Tensor, loss: LossFn, budget: Budget, start: Tensor
     if name == "pgd":
         size = 2.5 * budget.ball.eps / budget.steps
         return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start)
-    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start)
+    first_step = 1.0 if name in FROM_BEST else 2.0  # a good start needs no jump across the ball
+    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start, first_step=first_step)
 
 
 def _search(pool: Pool, budget: Budget, seeds: ImageSeeds) -> None:
