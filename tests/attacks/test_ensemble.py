@@ -139,7 +139,8 @@ def test_a_score_without_gradient_is_attacked_through_surrogates(net, x):
         case = Strong(epsilon=8, **SMALL).attack_scores(x, {"mine": target})["mine"]
     assert "score" not in case.candidates
     assert (case.score < score(x)).all()
-    assert flags.surrogate_only(target).raised
+    assert flags.surrogate_only(case.candidates).raised
+    assert not flags.surrogate_only({"clean": 0, "fast": 0}).raised
 
 
 def test_flags_of_a_sound_and_of_a_masked_score(net, x):
