@@ -56,7 +56,7 @@ def test_the_result_is_the_worst_candidate_of_each_image_by_the_detectors_own_sc
         assert case.images.min() >= 0
         assert case.images.max() <= 1
         assert list(case.candidates)[:2] == ["clean", "paper"]
-        members = {"score", "margin", "centred", "surrogate", "square", "polish", "transfer"}
+        members = {"score", "momentum", "margin", "centred", "surrogate", "square", "polish", "transfer"}
         assert set(case.candidates) == members | {"clean", "paper"} | ({"classes"} if membership == "ood" else set())
         torch.testing.assert_close(case.candidates["clean"], DETECTORS[name].fit(net)(x))
         moved = (case.score - case.candidates["clean"]) * targets[name].sign

@@ -31,7 +31,7 @@ class Preset(NamedTuple):
     queries: int
 
 
-_ALL: tuple[MemberName, ...] = ("score", "margin", "centred", "surrogate", "classes", "square", "polish")
+_ALL: tuple[MemberName, ...] = ("score", "momentum", "margin", "centred", "surrogate", "classes", "square", "polish")
 PRESETS = {
     "quick": Preset(("fast",), 8, 1, 0),
     "standard": Preset(_ALL, 40, 1, 100),
