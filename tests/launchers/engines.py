@@ -37,7 +37,7 @@ ENGINES = {
     "joblib": ("launcher=joblib",),
     "ray": ("launcher=ray",),
     "submitit_local": ("launcher=submitit_local",),
-    "slurm": ("launcher=submitit", "hydra.launcher.gpus_per_node=0"),
+    "slurm": ("launcher=submitit", "hydra.launcher.gpus_per_node=null"),
 }
 PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "slurm": "submitit"}
 LIMIT = 300
