@@ -1,4 +1,4 @@
-# `make demo` and `make test` require only Python 3.11 or newer: each builds the environment first.
+# `make demo` and `make test` require only Python 3.11.4 or newer: each builds the environment first.
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin

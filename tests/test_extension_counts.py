@@ -29,8 +29,8 @@ def touched(pattern):
     [
         ("Energy", {"detectors/logits.py", "detectors/__init__.py", "conf/detector/energy.yaml"}),
         ("MaxLogit", {"detectors/logits.py", "detectors/__init__.py", "conf/detector/max_logit.yaml"}),
-        ("AOE", {"objectives/paper.py", "objectives/__init__.py", "conf/objective/aoe.yaml"}),
-        ("OE", {"objectives/paper.py", "objectives/__init__.py", "conf/objective/oe.yaml"}),
+        ("AOE", {"objectives/aoe.py", "objectives/__init__.py", "conf/objective/aoe.yaml"}),
+        ("OE", {"objectives/oe.py", "objectives/__init__.py", "conf/objective/oe.yaml"}),
         ("SmallNet", {"nets/small.py", "nets/__init__.py", "conf/net/small.yaml"}),
     ],
 )

@@ -31,8 +31,9 @@ def migrate(outputs: Path) -> None:
     The fits of detectors are not moved: they are computed again from the same nets.
     """
     models = outputs / FOLDER
-    if not models.is_dir() or (models / MARKER).is_file():
+    if (models / MARKER).is_file():
         return
+    models.mkdir(parents=True, exist_ok=True)
     with file_lock(models / ".migration.lock", f"migrating the results in {outputs}"):
         if (models / MARKER).is_file():
             return

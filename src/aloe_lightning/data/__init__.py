@@ -27,9 +27,8 @@ __all__ += ["DemoOutliers", "ImageNet32", "RandomImages300K", "TinyImages"]
 
 
 def __getattr__(name: str) -> Any:
-    from aloe_lightning.signatures.source import read_module
+    from aloe_lightning.signatures.source import outline
 
-    source = read_module(__name__)  # its imports include those above that only type checkers run
-    if source is None or name not in __all__:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(source.imports[name][0]), name)
+    return getattr(import_module(outline(__name__)[name].__module__), name)

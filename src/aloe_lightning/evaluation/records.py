@@ -153,7 +153,7 @@ def read_records(path: Path) -> list[Record]:
     """
     names = {field.name for field in fields(Record)}
     records = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         try:
             content = json.loads(line)
         except ValueError as error:

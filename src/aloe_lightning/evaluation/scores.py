@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write
 
 Condition = Literal["clean", "attacked", "misclassified"]
@@ -75,6 +76,13 @@ class Scores(Mapping[ScoreKey, Array]):
 
     @classmethod
     def load(cls, path: Path) -> "Scores":
-        """Read what `save` wrote, to the last bit."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls({ScoreKey.parse(name): arrays[name] for name in arrays.files})
+        """Read what `save` wrote, to the last bit.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls({ScoreKey.parse(name): arrays[name] for name in arrays.files})
+        except Exception as error:  # zipfile and numpy raise whatever the damage suggests
+            raise UserError(f"cannot read {path.absolute()}: damaged; recompute=evaluation writes it again") from error

@@ -1,6 +1,5 @@
 """Cached results that are costly to compute, named after a hash of everything they depend on; computed once."""
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -13,9 +12,9 @@ from aloe_lightning.storage.files import atomic_write, file_lock
 
 def cache_folder() -> Path:
     """Return `$ALOE_CACHE`, or else the user's cache folder of the operating system."""
-    import pooch
+    import platformdirs
 
-    return Path(os.environ.get("ALOE_CACHE") or pooch.os_cache("aloe_lightning")).expanduser().absolute()
+    return Path(os.environ.get("ALOE_CACHE") or platformdirs.user_cache_dir("aloe_lightning")).expanduser().absolute()
 
 
 def content_hash(*parts: object) -> str:
@@ -62,9 +61,8 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
             try:
                 with atomic_write(path) as part:
                     make(part)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            except UserError as error:
+                if not isinstance(error.__cause__, OSError):
                     raise
-                full = f"the disk is full: cannot write {path}; make room or set ALOE_CACHE to a folder with space"
-                raise UserError(full) from error
+                raise UserError(f"{error}, or set ALOE_CACHE to a folder with space") from error
     return path

@@ -1,10 +1,10 @@
 """Finished cells: check whether the results of a config exist."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+from aloe_lightning.storage.files import read_json
 from aloe_lightning.storage.fingerprints import fingerprint_of
 from aloe_lightning.storage.models import TrainedModel
 
@@ -37,9 +37,7 @@ def cell_name(config: dict[str, Any]) -> str:
 
 def facts_of(folder: Path) -> dict[str, Any]:
     """Return the content of `versions.json` of a finished cell; empty if there is none."""
-    file = folder / "versions.json"
-    content: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return content
+    return read_json(folder / "versions.json")
 
 
 def file_digest(file: str | Path) -> str:

@@ -1,25 +1,45 @@
 """Files that appear whole or not at all, also when several jobs write the same one."""
 
+import errno
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from aloe_lightning.errors import UserError
+
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path next to `path` to write to; it replaces `path` if the block ends well and is removed if it fails."""
+    """Yield a path next to `path` to write to; it replaces `path` if the block ends well and is removed if it fails.
+
+    Raises:
+        UserError: if the disk is full or the folder cannot be written.
+    """
     part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        raise UserError(
+            f"cannot write {path.absolute()}: {os.strerror(error.errno)}; make room or permit it"
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -35,6 +55,20 @@ def file_lock(lock: Path, activity: str) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty, with a warning if the file is damaged, if there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        log.warning("ignoring %s: it is damaged", path)
+        return {}
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,14 +1,12 @@
 """Trained nets, stored under their fingerprint and shared by all cells that evaluate them."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aloe_lightning.storage.files import write_json
+from aloe_lightning.storage.files import read_json, write_json
 from aloe_lightning.storage.fingerprints import model_name
 
 FOLDER = "models"
@@ -49,27 +47,22 @@ class TrainedModel:
     @property
     def is_trained(self) -> bool:
         """True if the training has ended: the metadata are written last."""
-        return (self.folder / "model.json").is_file() and self.weights.is_file()
+        return self.weights.is_file() and bool(self.metadata)
 
     @property
     def trained_by_this_command(self) -> bool:
         """True if the training has ended since this command was started."""
         return self.is_trained and (self.folder / "model.json").stat().st_mtime >= command_started()
 
-    @cached_property
+    @property
     def metadata(self) -> dict[str, Any]:
-        """Seconds, steps, sizes and digests of the training, and its config."""
-        content: dict[str, Any] = json.loads((self.folder / "model.json").read_text())
-        return content
+        """Seconds, steps, sizes and digests of the training, and its config; empty before its end."""
+        return read_json(self.folder / "model.json")
 
     @property
     def progress(self) -> dict[str, float]:
         """`step`, `steps` and `seconds` of an unfinished training; empty if there is none."""
-        file = self.folder / "progress.json"
-        if not (file.is_file() and self.checkpoint.is_file()):
-            return {}
-        content: dict[str, float] = json.loads(file.read_text())
-        return content
+        return read_json(self.folder / "progress.json") if self.checkpoint.is_file() else {}
 
     def start(self, *, discard: bool) -> None:
         """Create the folder; `discard` removes the files of an earlier training."""

@@ -3,9 +3,10 @@
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -40,6 +41,8 @@ def open_logger(
         logger: Logger = wandb_logger(folder, name=name, group=group, tags=tags, **options)
     else:
         logger = {"csv": _csv_logger, "tensorboard": _tensorboard_logger}[settings["kind"]](folder)
+    for method in ("log_hyperparams", "log_metrics", "save", "finalize"):
+        setattr(logger, method, warning_only(getattr(logger, method)))
     failed = True
     try:
         yield logger
@@ -50,6 +53,19 @@ def open_logger(
             import wandb
 
             wandb.finish(exit_code=int(failed))
+
+
+def warning_only(log_to: Callable[..., Any]) -> Callable[..., None]:
+    """Turn the failure of a logger into a warning: no result is lost because a curve cannot be drawn."""
+
+    @wraps(log_to)
+    def log_or_warn(*arguments: Any, **options: Any) -> None:
+        try:
+            log_to(*arguments, **options)
+        except Exception as error:  # whatever the service, the network or the disk raises
+            log.warning("the logger failed, the run goes on: %s: %s", type(error).__name__, error)
+
+    return log_or_warn
 
 
 def _csv_logger(folder: Path) -> CSVLogger:
@@ -109,6 +125,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return settings
 
 
+@warning_only
 def log_results(
     logger: Logger, records: Sequence[Record], scores: Scores, report: StudyReport, weights: Path | None
 ) -> None:

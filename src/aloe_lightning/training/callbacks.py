@@ -7,9 +7,11 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aloe_lightning.data import RobustOODData
+from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.distributed import largest
 from aloe_lightning.runtime.process import StopRequest
 from aloe_lightning.runtime.progress import Bar, PlainLines, progress_display
+from aloe_lightning.storage.files import atomic_write
 from aloe_lightning.storage.models import TrainedModel
 
 NOTHING, SAVE, SAVE_AND_STOP = range(3)
@@ -61,14 +63,29 @@ class StateSaver(Callback):
             action = NOTHING if trainer.global_step % 10 else largest(action, trainer.strategy.root_device)
         if action == NOTHING:
             return
-        if trainer.is_global_zero:
-            steps = int(trainer.estimated_stepping_batches)
-            self.model.save_progress(step=trainer.global_step, steps=steps, seconds=self.training_seconds)
-        trainer.save_checkpoint(self.model.checkpoint, weights_only=False)
+        saved = self._save(trainer)
         self.saved = time.monotonic()
         if action == SAVE_AND_STOP:
-            log.info("asked to stop: saved step %d in %s", trainer.global_step, self.model.folder)
+            if saved:
+                log.info("asked to stop: saved step %d in %s", trainer.global_step, self.model.folder)
             self.stop.exit()
+
+    def _save(self, trainer: Trainer) -> bool:
+        """Save the state beside the last one and replace it; return False if the disk is full, and go on training."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.model.checkpoint, weights_only=False)  # takes part, writes nothing
+            return True
+        try:
+            with atomic_write(self.model.checkpoint) as part:
+                trainer.save_checkpoint(part, weights_only=False)
+            steps = int(trainer.estimated_stepping_batches)
+            self.model.save_progress(step=trainer.global_step, steps=steps, seconds=self.training_seconds)
+        except UserError as error:
+            log.warning("the state of the training is not saved: %s", error)
+            if trainer.world_size > 1:
+                trainer.strategy.barrier()  # the other processes wait for the end of the saving
+            return False
+        return True
 
 
 class TrainingProgress(Callback):
