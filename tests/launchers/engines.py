@@ -25,8 +25,8 @@ SWEEP = (
         "+sweep=methods",
         "objective=oe,original",
         "net.width=8",
-        "trainer.max_steps=60",
-        "checkpoint_seconds=0.05",
+        "trainer.max_steps=20",
+        "checkpoint_seconds=0.02",
     ),
     *("data.num_train=96", "data.num_test=20", "outliers.count=200", "batch.inliers=32", "batch.outliers=64"),
     *("attack.eval.steps=2", "ood=[demo]", "evaluation.max_ood=10", "trainer.precision=32-true"),
@@ -37,7 +37,7 @@ ENGINES = {
     "joblib": ("launcher=joblib",),
     "ray": ("launcher=ray",),
     "submitit_local": ("launcher=submitit_local",),
-    "slurm": ("launcher=submitit", "hydra.launcher.gpus_per_node=0"),
+    "slurm": ("launcher=submitit", "hydra.launcher.gpus_per_node=null"),
 }
 PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "slurm": "submitit"}
 LIMIT = 300

@@ -76,6 +76,13 @@ def test_jobs_that_see_other_gpus_share_the_locks_of_the_machine(machine, monkey
             assert (first, second) == (0, 1), "GPU 2 is taken, so that the next job gets GPU 0, its second"
 
 
+def test_the_trainer_takes_the_gpu_that_the_job_holds(machine):
+    machine(2)
+    with devices.exclusive_gpu(), devices.exclusive_gpu() as index:
+        assert (index, devices.assigned_devices(1)) == (1, [1])
+    assert devices.assigned_devices(1) == 1
+
+
 def test_a_failed_job_gives_its_gpu_back(machine):
     machine(1)
     with pytest.raises(ZeroDivisionError), devices.exclusive_gpu() as index:

@@ -11,14 +11,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import initialize_config_module
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from aloe_lightning.cli.composition import Composer
+from aloe_lightning.cli.composition import Composer, without_garbage_collection
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import duration
@@ -77,6 +77,7 @@ class PlannedCell:
         return float(images * (trainer["max_steps"] if trainer["max_steps"] > 0 else trainer["max_epochs"]))
 
 
+@without_garbage_collection()
 def planned(arguments: Sequence[str]) -> list[PlannedCell]:
     """Return the cells of a command line, as Hydra's own sweeper would run them.
 
@@ -87,10 +88,9 @@ def planned(arguments: Sequence[str]) -> list[PlannedCell]:
     with initialize_config_module("aloe_lightning.conf", version_base="1.3"):
         overrides = _overrides(arguments)
         single = [word for word in overrides if not parser.parse_override(word).is_sweep_override()]
-        swept = compose("config", single, return_hydra_config=True).hydra.sweeper.params or {}
-        params = [f"{key}={value}" for key, value in swept.items()]
-        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
         composer = Composer("config", overrides)
+        params = [f"{key}={value}" for key, value in composer.sweep_params(single).items()]
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
         composed = [(composer.compose(job), job) for job in jobs]
     cells: list[PlannedCell] = []
     nets: set[Path] = set()

@@ -26,7 +26,6 @@ from aloe_lightning.cli.session import Session
 from aloe_lightning.config.resolvers import register_resolvers
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.runtime.devices import exclusive_gpu
 from aloe_lightning.runtime.process import EXIT_CODE, Stopped, command_folder, end_with_parent, started_by_a_launcher
 from aloe_lightning.storage.cells import FAILED, computed_since, is_done
@@ -86,7 +85,11 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
     if current and not started_by_a_launcher() and is_done(config, folder):
         log.info("done before, recompute=evaluation or recompute=training computes it again: %s", folder)
         _show_again(folder.parent)
-        return None if metric is None else metric_of(metric, read_records(folder / "records.jsonl"))
+        if metric is None:
+            return None
+        from aloe_lightning.evaluation.records import read_records
+
+        return metric_of(metric, read_records(folder / "records.jsonl"))
     from torch import get_num_threads  # torch takes seconds to import; a config error should not wait for it
 
     from aloe_lightning.run import run_cell
@@ -95,9 +98,8 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
     log.info("%s: precision %s, %d processor threads", name, precision, get_num_threads())
     trainer = config["trainer"]
     hands_out = config["launcher"]["name"] == "joblib" and trainer["accelerator"] in ("auto", "gpu", "cuda")
-    with exclusive_gpu() if hands_out and trainer["devices"] in (1, "1") else nullcontext() as gpu:
-        if gpu is not None:  # inside the job, because joblib uses a process for several jobs
-            trainer["devices"] = [gpu]
+    # Inside the job, because joblib uses a process for several jobs.
+    with exclusive_gpu() if hands_out and trainer["devices"] in (1, "1") else nullcontext():
         records = run_cell(config, folder)
     return None if metric is None else metric_of(metric, records)
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aloe_lightning.config.validation import nearest
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.records import Record
+
+if TYPE_CHECKING:
+    from aloe_lightning.evaluation.records import Record
 
 OOD_METRICS = ("auroc", "fpr95", "detection_error", "aupr_in", "aupr_out")
 SIDES = {"clean": "none", "attacked": "both"}
@@ -36,7 +38,7 @@ def require_metric(name: str, config: Mapping[str, Any]) -> None:
     )
 
 
-def metric_of(name: str, records: Iterable[Record]) -> float:
+def metric_of(name: str, records: "Iterable[Record]") -> float:
     """Return the metric that `require_metric` has accepted; a fraction."""
     if name in ACCURACIES:
         return next(r.value for r in records if r.metric == "accuracy" and r.side == ACCURACIES[name])

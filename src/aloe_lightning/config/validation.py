@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +15,9 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 NO_OOD = "no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=/path/to/images is a custom one"
 
@@ -71,13 +75,20 @@ def _check_and_convert(place: Place) -> Iterator[str]:
 def _convert(place: Place, description: Description, given: Mapping[str, Any]) -> Iterator[str]:
     parameters = {name: description.parameters[name] for name in given if name in description.parameters}
     annotations = {name: p.annotation for name, p in parameters.items() if is_plain(p.annotation)}
-    values, errors = converted(model_of(description.identity, annotations), given)
+    values, errors = converted(_model(description.target, tuple(annotations)), given)
     place.keys.update({name: list(value) if isinstance(value, tuple) else value for name, value in values.items()})
     first_error = {str(error["loc"][0]): error for error in reversed(errors)}
     for name in (name for name in annotations if name in first_error):
         is_fraction = name.endswith("epsilon") and isinstance(given[name], str)
         hint = ": it counts 1/255 pixel steps, write 8 for 8/255" if is_fraction else ""
         yield f"{_join(place.path, name)}: {reason({**first_error[name], 'input': given[name]})}{hint}"
+
+
+@cache
+def _model(target: str, names: tuple[str, ...]) -> "type[BaseModel]":
+    """Return the pydantic model of some parameters of a class; to build one takes longer than to use it."""
+    description = describe(target)
+    return model_of(description.identity, {name: description.parameters[name].annotation for name in names})
 
 
 def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 """Folder in which NVIDIA's driver lists the GPUs of the machine."""
 SECONDS_BETWEEN_TRIES = 1.0
+_ASSIGNED: ContextVar[int | None] = ContextVar("assigned GPU", default=None)
 
 
 def visible_gpus() -> list[str]:
@@ -39,9 +41,10 @@ def exclusive_gpu() -> Iterator[int | None]:
     """Hold the lock of a free GPU while the block runs; wait until one is free.
 
     The locks are those of all commands of this user on this machine. A lock ends with the process that holds it.
+    `assigned_devices` returns the GPU meanwhile.
 
     Yields:
-        The index of the GPU among the visible ones, as `trainer.devices=[index]` takes it; None without GPUs.
+        The index of the GPU among the visible ones; None without GPUs.
     """
     names = visible_gpus()
     if not names:
@@ -57,12 +60,23 @@ def exclusive_gpu() -> Iterator[int | None]:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
+            token = _ASSIGNED.set(index)
             try:
                 yield index
             finally:
+                _ASSIGNED.reset(token)
                 lock.release()
             return
         if not waiting:
             print(f"waiting: other jobs hold all GPUs ({', '.join(names)})", file=sys.stderr, flush=True)
         waiting = True
         time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def assigned_devices(devices: int | str | list[int]) -> int | str | list[int]:
+    """Return the devices of Lightning's Trainer: the GPU that this job holds, else those of the config.
+
+    It is no part of the config, because weights and records do not depend on which GPU was free.
+    """
+    index = _ASSIGNED.get()
+    return devices if index is None else [index]

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.runtime.devices import assigned_devices
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size
 from aloe_lightning.runtime.process import end_with_parent
 from aloe_lightning.storage.files import file_lock
@@ -30,7 +31,8 @@ def join_processes(settings: dict[str, Any]) -> None:
     """
     child = int(os.environ.get("LOCAL_RANK", "0")) > 0
     try:
-        Fabric(**{key: settings[key] for key in ("accelerator", "strategy", "devices", "num_nodes")}).launch()
+        chosen = {key: settings[key] for key in ("accelerator", "strategy", "num_nodes")}
+        Fabric(**chosen, devices=assigned_devices(settings["devices"])).launch()
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"config: trainer: {str(error).splitlines()[0]}") from error
     if child:

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
+from aloe_lightning.runtime.devices import assigned_devices
 from aloe_lightning.runtime.distributed import on_first_process
 from aloe_lightning.runtime.process import Stopped
 from aloe_lightning.storage.models import TrainedModel
@@ -48,7 +49,7 @@ def build_trainer(settings: dict[str, Any], logger: Logger, saver: StateSaver, l
     """
     try:
         return Trainer(
-            **settings,
+            **{**settings, "devices": assigned_devices(settings["devices"])},
             logger=logger,
             callbacks=[TrainingProgress(label), saver],
             default_root_dir=saver.model.folder,
