@@ -59,6 +59,7 @@ def peers(target: Target, x: Tensor, eps: float) -> dict[str, Tensor]:
     apgd = torchattacks.APGD(model, norm="Linf", eps=eps, steps=40, n_restarts=1, seed=0, loss="ce")
     found["torchattacks APGD"] = apgd.attack_single_run(x, labels)[0]
     search = torchattacks.Square(TwoClasses(loss, OFFSET).eval(), norm="Linf", eps=eps, n_queries=500, seed=0)
+    search.init_hyperparam(x)
     found["torchattacks Square"] = search.attack_single_run(x, labels)[1]
     for name in ("PGD", "MIFGSM", "NIFGSM"):
         attack = getattr(torchattacks, name)(model, eps=eps, alpha=eps / 10, steps=40)

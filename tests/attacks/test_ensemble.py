@@ -56,7 +56,7 @@ def test_the_result_is_the_worst_candidate_of_each_image_by_the_detectors_own_sc
         assert case.images.min() >= 0
         assert case.images.max() <= 1
         assert list(case.candidates)[:2] == ["clean", "paper"]
-        members = {"score", "margin", "centred", "surrogate", "square", "polish", "transfer"}
+        members = {"score", "momentum", "margin", "centred", "surrogate", "square", "polish", "transfer"}
         assert set(case.candidates) == members | {"clean", "paper"} | ({"classes"} if membership == "ood" else set())
         torch.testing.assert_close(case.candidates["clean"], DETECTORS[name].fit(net)(x))
         moved = (case.score - case.candidates["clean"]) * targets[name].sign
@@ -139,7 +139,8 @@ def test_a_score_without_gradient_is_attacked_through_surrogates(net, x):
         case = Strong(epsilon=8, **SMALL).attack_scores(x, {"mine": target})["mine"]
     assert "score" not in case.candidates
     assert (case.score < score(x)).all()
-    assert flags.surrogate_only(target).raised
+    assert flags.surrogate_only(case.candidates).raised
+    assert not flags.surrogate_only({"clean": 0, "fast": 0}).raised
 
 
 def test_flags_of_a_sound_and_of_a_masked_score(net, x):
@@ -152,7 +153,9 @@ def test_flags_of_a_sound_and_of_a_masked_score(net, x):
         masked = Target(membership="id", score=flat, objective=flat)
         case = Strong(epsilon=8, steps=4, queries=50).attack_scores(x, {"": masked})[""]
     raised = {flag.name: flag.value for flag in flags.flags_of(case, masked) if flag.raised}
-    assert raised == {"zero_gradient": 1.0, "not_rising": 1.0, "gradient_free": 1.0}
+    # The noise of the starts, too, changes the score a little.
+    assert raised.pop("gradient_free") > 0.5
+    assert raised == {"zero_gradient": 1.0, "not_rising": 1.0}
 
 
 def test_flags_as_functions_of_scores():

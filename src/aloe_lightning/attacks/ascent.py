@@ -58,7 +58,14 @@ def where(mask: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def best_pgd(
-    images: Tensor, loss_fn: LossFn, *, ball: Ball, step_size: float, steps: int, start: Tensor | None = None
+    images: Tensor,
+    loss_fn: LossFn,
+    *,
+    ball: Ball,
+    step_size: float,
+    steps: int,
+    start: Tensor | None = None,
+    decay: float = 0.0,
 ) -> Ascent:
     """Maximise a per-sample loss by projected gradient ascent with steps of one length; return the best iterate.
 
@@ -69,10 +76,13 @@ def best_pgd(
         step_size: norm of a step, in [0, 1] pixels.
         steps: number of steps.
         start: points of the ball to start at, of the images' shape; None for the clean images.
+        decay: share of the earlier direction in each step: with 1, the step follows the sum of all gradients, each
+            divided by its mean magnitude (MI-FGSM; Dong et al., arXiv:1710.06081).
     """
     clean = images.detach()
     x = clean if start is None else ball.project(start, clean)
     losses: list[Tensor] = []
+    direction = torch.zeros_like(clean)
     best, best_loss, zero = x, loss_of(x, loss_fn) if steps == 0 else None, torch.zeros(len(x), dtype=torch.bool)
     for step in range(steps):
         loss, gradient = loss_and_gradient(x, loss_fn)
@@ -80,7 +90,9 @@ def best_pgd(
         if step == 0:
             zero = is_zero(gradient)
         best, best_loss = better([(best, best_loss), (x, loss)])
-        x = ball.project(x + step_size * ball.steepest(gradient), clean)
+        size = gradient.flatten(1).abs().mean(1).clamp(min=torch.finfo(gradient.dtype).tiny)
+        direction = decay * direction + gradient / size.view(-1, *(1,) * (gradient.dim() - 1))
+        x = ball.project(x + step_size * ball.steepest(direction), clean)
     best, best_loss = better([(best, best_loss), (x, loss_of(x, loss_fn))])
     return Ascent(best, best_loss, losses[0] if losses else best_loss, zero.to(clean.device))
 

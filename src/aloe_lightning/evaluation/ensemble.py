@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.attacks import Flag, WorstCase
-from aloe_lightning.attacks.ensemble.flags import gradient_free_flags, not_rising, zero_gradient
+from aloe_lightning.attacks.ensemble.flags import gradient_free_flags, not_rising, surrogate_only, zero_gradient
 from aloe_lightning.evaluation.scores import Array
 from aloe_lightning.metrics import auroc
 
@@ -104,6 +104,7 @@ class Ensemble:
         sign = {name: self.arrays[EnsembleKey(detector, dataset, "sign", name)] for name in SIGNS}
         members = {name: torch.from_numpy(values) for name, values in self.members(detector, dataset).items()}
         flags = [function(torch.from_numpy(sign[name])) for name, function in SIGNS.items()]
+        flags.append(surrogate_only(members))
         return flags + gradient_free_flags(members, _sign(dataset))
 
 

@@ -3,12 +3,13 @@
 Each is a share of images in [0, 1] and is raised above a limit (see Carlini et al., arXiv:1902.06705).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from aloe_lightning.attacks.ensemble.members import ON_OBJECTIVE
 from aloe_lightning.attacks.ensemble.strong import Strong
 from aloe_lightning.attacks.ensemble.target import ImageSeeds, Target, WorstCase
 
@@ -96,10 +97,14 @@ def random_score(first: Tensor, second: Tensor) -> Flag:
     return Flag("random_score", _share(differs), "the score is random: an attack has to average over its draws")
 
 
-def surrogate_only(target: Target) -> Flag:
-    """Return 1 if the score has no gradient, so that only surrogates of it were attacked by gradients."""
-    value = float(target.objective is None)
-    return Flag("surrogate_only", value, "the score has no gradient: attacks on surrogates were transferred to it")
+def surrogate_only(members: Iterable[str]) -> Flag:
+    """Return 1 if no member climbed the score itself, for want of a gradient or by choice of the members.
+
+    Args:
+        members: names of the members that took part.
+    """
+    value = float(not {*ON_OBJECTIVE, "fast"} & set(members))
+    return Flag("surrogate_only", value, "no gradient of the score was used: attacks on surrogates were transferred")
 
 
 def flags_of(worst: WorstCase, target: Target, repeated_clean: Tensor | None = None) -> list[Flag]:
@@ -110,7 +115,7 @@ def flags_of(worst: WorstCase, target: Target, repeated_clean: Tensor | None = N
         target: the score that was attacked.
         repeated_clean: scores (N,) of the clean images from a second call, to see whether the score is random.
     """
-    flags = [zero_gradient(worst.zero_gradient), not_rising(worst.not_rising), surrogate_only(target)]
+    flags = [zero_gradient(worst.zero_gradient), not_rising(worst.not_rising), surrogate_only(worst.candidates)]
     flags += gradient_free_flags(worst.candidates, target.sign)
     if repeated_clean is not None:
         flags.append(random_score(worst.candidates["clean"], repeated_clean))

@@ -15,11 +15,14 @@ from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool
 from aloe_lightning.attacks.linf import LossFn
 from aloe_lightning.attacks.square import square
 
-MemberName = Literal["fast", "score", "margin", "centred", "surrogate", "classes", "pgd", "square", "polish"]
+MemberName = Literal[
+    "fast", "score", "momentum", "margin", "centred", "surrogate", "classes", "pgd", "square", "polish"
+]
 """Names of the members.
 
 - `fast`: APGD on the detector's cheap approximation of the objective, or else on the objective; from the best so far.
 - `score`: APGD on the objective, the detector's score in a form that does not saturate; from noise.
+- `momentum`: MI-FGSM, steps of eps / 10 along the sum of all gradients of the objective; from the clean image.
 - `margin`: APGD on the difference between the two largest logits; from noise.
 - `centred`: APGD on the largest logit above the mean of all; from noise.
 - `surrogate`: APGD on the loss of the paper's attack; from noise.
@@ -30,7 +33,7 @@ MemberName = Literal["fast", "score", "margin", "centred", "surrogate", "classes
 
 A member whose loss a detector does not have (logits, a gradient) is left out for this detector.
 """
-ON_OBJECTIVE = ("score", "pgd", "polish")
+ON_OBJECTIVE = ("score", "momentum", "pgd", "polish")
 FROM_BEST = ("fast", "square", "polish")
 TARGET_CLASSES = 3
 
@@ -84,9 +87,11 @@ def run_member(name: MemberName, pool: Pool, budget: Budget, seeds: ImageSeeds, 
         _search(pool, budget, seeds)
         return
     for loss in losses_of(name, pool):
-        for restart in range(1 if name in FROM_BEST else budget.restarts):
+        for restart in range(1 if name in (*FROM_BEST, "momentum") else budget.restarts):
             if name in FROM_BEST:
                 start = pool.images
+            elif name == "momentum":
+                start = pool.clean
             else:
                 draw = noise if restart == 0 else seeds.noise(pool.clean, f"{name} start {restart}")
                 start = budget.ball.start(pool.clean, draw)
@@ -104,7 +109,11 @@ def _climb(name: str, clean: Tensor, loss: LossFn, budget: Budget, start: Tensor
     if name == "pgd":
         size = 2.5 * budget.ball.eps / budget.steps
         return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start)
-    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start)
+    if name == "momentum":
+        size, steps = budget.ball.eps / 10, budget.steps
+        return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=steps, start=start, decay=1.0)
+    first_step = 1.0 if name in FROM_BEST else 2.0  # a good start needs no jump across the ball
+    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start, first_step=first_step)
 
 
 def _search(pool: Pool, budget: Budget, seeds: ImageSeeds) -> None:

@@ -31,9 +31,9 @@ class Preset(NamedTuple):
     queries: int
 
 
-_ALL: tuple[MemberName, ...] = ("score", "margin", "centred", "surrogate", "classes", "square", "polish")
+_ALL: tuple[MemberName, ...] = ("score", "momentum", "margin", "centred", "surrogate", "classes", "square", "polish")
 PRESETS = {
-    "quick": Preset(("fast",), 10, 1, 0),
+    "quick": Preset(("fast",), 8, 1, 0),
     "standard": Preset(_ALL, 40, 1, 100),
     "extreme": Preset(_ALL, 500, 5, 1000),
 }
@@ -84,7 +84,7 @@ class Strong(ScoreAttack):
         norm: linf, or l2: the Euclidean norm over all values of an image.
         preset: quick, the paper's attack and one APGD on the score; standard, APGD with several losses, and random
             search; extreme, the same with 500 steps and 5 starts.
-        steps: gradient steps of each member; null for the preset's 10, 40 or 500.
+        steps: gradient steps of each member; null for the preset's 8, 40 or 500.
         restarts: random starts of each member; null for the preset's 1, 1 or 5.
         members: names of the members, in their order (see `MemberName`); null for the preset's.
         queries: forward passes of the random search; null for the preset's 0, 100 or 1,000.

@@ -116,5 +116,6 @@ def test_records_state_each_members_part_and_the_flags(evaluation):
         assert records["msp", "both", "more", f"gain/{member}"] == gain.auroc
         assert records["msp", "ood", "more", f"worst/{member}"] == gain.images / 7
     assert records["msp", "id", "", "flag/zero_gradient"] == 0
+    assert records["msp", "id", "", "flag/surrogate_only"] == 0
     assert 0 <= records["msp", "ood", "more", "flag/gradient_free"] <= 1
     assert sum(v for (d, s, _, m), v in records.items() if (d, s) == ("msp", "id") and m.startswith("worst/")) == 1
