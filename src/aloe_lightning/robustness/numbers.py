@@ -43,7 +43,7 @@ def numbers_of(scores: Scores, sides: Sequence[Side], seed: int = 0) -> pd.DataF
         images accepted at the fixed threshold, whose true positive rate is nearest to 95 % on clean ID images. Several
         OOD sets also have their mean. `low` and `high` are NaN where no interval is computed.
     """
-    from aloe_lightning.report.bootstrap import intervals
+    from aloe_lightning.report.intervals import intervals
 
     rows: list[tuple[object, ...]] = []
     for detector in scores.detectors:

@@ -1,5 +1,6 @@
 """The report of an evaluation: one HTML page with the clean accuracy first, the table and histograms; CSV files."""
 
+import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -59,7 +60,7 @@ class Reported(Protocol):
 
 
 def write_report(results: Mapping[str, Reported], folder: Path) -> Path:
-    """Write `report.html`, `table.csv` and `numbers.csv` of one or several nets, and return the path of the page."""
+    """Write `robustness.html` and CSV files of one or several nets, and return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = pd.concat({name: result.table() for name, result in results.items()}, names=["net"])
     numbers = pd.concat({name: result.numbers for name, result in results.items()}, names=["net", None])
@@ -141,12 +142,14 @@ def _cell(row: "pd.Series[Any]") -> str:
 
 
 def _histograms(result: Reported, name: str) -> str:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     from aloe_lightning.metrics import threshold_at_tpr
-    from aloe_lightning.report.figures.files import Drawing, new_figure
 
     scores = result.scores
     conditions: list[Condition] = ["clean", *(["attacked"] if any(s != "none" for s in result.sides) else [])]  # type: ignore[list-item]
-    figure = new_figure(4.2 * len(scores.detectors), 2.4 * len(conditions))
+    figure = Figure(figsize=(4.2 * len(scores.detectors), 2.4 * len(conditions)), layout="constrained")
     axes = figure.subplots(len(conditions), len(scores.detectors), squeeze=False)
     for column, detector in enumerate(scores.detectors):
         shown = np.concatenate([values for key, values in scores.items() if key.detector == detector])
@@ -161,4 +164,7 @@ def _histograms(result: Reported, name: str) -> str:
             axis.set_title(f"{detector}, {condition}", fontsize=10)
             axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False, fontsize=8)
-    return Drawing("Scores", "", f"robustness-{name}", figure).svg()
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):  # names within it are unique on a page
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return stream.getvalue()[stream.getvalue().index("<svg") :]

@@ -173,7 +173,7 @@ def use_of_labels(
 
 def accuracy_text(accuracy: float, count: int) -> str:
     """Return the clean accuracy with its 95 % interval, in percent."""
-    from aloe_lightning.report.bootstrap import share_interval
+    from aloe_lightning.report.intervals import share_interval
 
     low, high = share_interval(accuracy, count)
     return f"clean accuracy: {100 * accuracy:.2f} % ({100 * low:.1f} to {100 * high:.1f}) of {count} images"
