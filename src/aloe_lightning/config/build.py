@@ -14,7 +14,8 @@ from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
-from aloe_lightning.signatures.description import PACKAGE, describe
+from aloe_lightning.signatures.description import describe
+from aloe_lightning.signatures.source import PACKAGE
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
