@@ -80,7 +80,7 @@ def evaluate(
     """
     _check_names(ood_data, sides)
     named = detectors_of(detectors)
-    maximiser = attack_of(preset, eps, norm) if attack is None else attack
+    maximiser: Any = attack_of(preset, eps, norm) if attack is None else attack
     net = in_pixels(net_or_score, mean, std)[0]
     stated = sizes_of(net)
     size = _size(size, stated)

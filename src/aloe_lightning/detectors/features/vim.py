@@ -69,11 +69,10 @@ class ViM(CacheableDetector):
         device, alpha = device_of(net), float(settings["alpha"])
         origin, residual = tensors["origin"].to(device), tensors["residual"].to(device)
 
-        def score(images: Tensor) -> Tensor:
+        def log_odds(images: Tensor) -> Tensor:
             features, logits, _ = last_layer(net, images)
             virtual = alpha * ((features.double() - origin) @ residual).norm(dim=1)
-            energy = logits.double().logsumexp(dim=1)
-            scores: Tensor = energy - virtual
-            return scores
+            score: Tensor = logits.double().logsumexp(dim=1) - virtual
+            return score
 
-        return attacked_through_score(net, score, settings, tensors)
+        return attacked_through_score(net, log_odds, settings, tensors)
