@@ -6,6 +6,7 @@ from statistics import fmean
 import pytest
 
 from aloe_lightning.cli.optimize import metric_of, require_metric
+from aloe_lightning.cli.session import Session
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import read_records
 from test_end_to_end import TINY
@@ -75,11 +76,11 @@ def test_an_unknown_metric_is_refused_before_the_training(command, capsys, monke
 
 def test_a_job_returns_the_metric_also_of_a_cell_done_before(command, monkeypatch, tmp_path):
     returned = []
-    run_job = "hydra._internal.core_plugins.basic_launcher.run_job"
-    import hydra._internal.core_plugins.basic_launcher as launcher
 
-    original = launcher.run_job
-    monkeypatch.setattr(run_job, lambda **kw: returned.append(original(**kw)) or returned[-1])
+    def on_job_end(self, config, job_return, **_):
+        returned.append(job_return.return_value)
+
+    monkeypatch.setattr(Session, "on_job_end", on_job_end)
     for _ in range(2):
         command("-m", "objective=original", "optimize=clean_auroc/msp", *TINY)
     (file,) = tmp_path.glob("outputs/demo/*/records.jsonl")

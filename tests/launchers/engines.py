@@ -196,6 +196,7 @@ def main() -> int:
             except (AssertionError, subprocess.TimeoutExpired) as error:
                 cells.append(f"WRONG: {error}")
                 wrong += 1
+            print(f"{engine}, {name}: {cells[-1]}", file=sys.stderr, flush=True)
         print(f"| {engine} | {' | '.join(cells)} |", flush=True)
     print(f"outputs and logs: {folder}")
     return int(wrong > 0)
