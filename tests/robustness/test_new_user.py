@@ -99,7 +99,7 @@ def test_photos_from_the_command_line(photos, command, capsys):
         (["data.size=64"], "expects 224x224 pixels, and data.size is 64"),
         (["net.num_classes=7"], "has 3 classes"),
         (["checkpoint=null"], "has random weights"),
-        (["net=small", "net.width=4"], "set data.mean, data.std"),
+        (["net=small", "net.width=8"], "set data.mean, data.std"),
         (["detector=knn"], "requires training images"),
         (["+net.size=0"], "net.size"),
     ],

@@ -31,7 +31,7 @@ def sets():
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return SmallNet(10, width=4).eval()
+    return SmallNet(10, width=8).eval()
 
 
 def linear_score(images):
@@ -224,7 +224,7 @@ from aloe_lightning.nets import SavedNet, SmallNet
 from aloe_lightning.robustness import evaluate
 folder, limit = sys.argv[1], int(sys.argv[2])
 torch.manual_seed(0)
-net, draws, calls = SmallNet(10, width=4).eval(), torch.Generator().manual_seed(0), 0
+net, draws, calls = SmallNet(10, width=8).eval(), torch.Generator().manual_seed(0), 0
 id_images, ood_images = (torch.rand(n, 3, 32, 32, generator=draws) for n in (30, 20))
 class Counting(torch.nn.Module):
     def __init__(self):
