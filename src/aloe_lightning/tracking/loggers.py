@@ -21,7 +21,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Record
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.report import StudyReport
-from aloe_lightning.report.figures import CONDITIONS
+from aloe_lightning.report.figures.scores import CONDITIONS
 from aloe_lightning.report.frame import COLUMNS
 from aloe_lightning.runtime.distributed import rank_and_world_size
 
