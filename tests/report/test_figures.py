@@ -78,13 +78,13 @@ def test_the_score_figure_shows_each_detector_on_oe_and_aloe_else_on_the_first_o
     ]  # fmt: skip
     axes = np.reshape(score_figure(rows).axes, (5, 2))
     assert [axis.get_title() for axis in axes[1]] == ["ALOE, MSP, clean", "ALOE, MSP, attacked (ε = 1/255)"]
-    heights = [patch.get_height() for patch in axes[0, 0].patches]
-    assert sum(heights) == pytest.approx(2), "shares of in-distribution and OOD images"
+    shares = [patch.get_data().values.sum() for patch in axes[0, 0].patches]
+    assert shares == pytest.approx([1, 1]), "of in-distribution and of OOD images"
     for pair, row in zip(axes, rows, strict=True):
         scores = row.run.scores()
         clean, attacked = (threshold_at_tpr(scores[row.detector, "id", c]) for c in ("clean", "attacked"))
         for axis, thresholds in zip(pair, ([clean], [attacked, clean]), strict=True):
-            low, high = axis.patches[0].get_x(), axis.get_xlim()[1]
+            low, *_, high = axis.patches[0].get_data().edges
             lines = [line.get_xdata()[0] for line in axis.get_lines()]
             assert lines == pytest.approx(np.clip(thresholds, low, high))
     for first, second in ((0, 1), (2, 3)):

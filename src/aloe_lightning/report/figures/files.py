@@ -27,6 +27,7 @@ class Drawing:
         """
         import matplotlib as mpl
 
+        _lay_out(self.figure)
         stream = io.StringIO()
         with mpl.rc_context({"svg.hashsalt": self.name}):  # names within it are unique on a page
             self.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
@@ -61,8 +62,16 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(figure: Any, folder: Path, name: str) -> list[Path]:
     """Save a matplotlib figure as `.png` and `.pdf`, and return the paths."""
+    _lay_out(figure)
     paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
     for path in paths:
         with atomic_write(path) as part:
             figure.savefig(part, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
     return paths
+
+
+def _lay_out(figure: Any) -> None:
+    """Place the parts of a figure once for all its files: the search takes as long as drawing."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")

@@ -102,9 +102,8 @@ def _histogram(axis: Any, scores: Scores, detector: str, condition: Condition, e
         "OOD": (scores.pooled_ood(detector, condition), OOD_COLOUR),
     }
     for name, (values, colour) in sides.items():
-        weights = np.full(len(values), 1 / len(values))
-        shown = np.clip(values, edges[0], edges[-1])
-        axis.hist(shown, bins=edges, weights=weights, color=colour, alpha=0.6, label=name)
+        counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+        axis.stairs(counts / len(values), edges, fill=True, color=colour, alpha=0.6, label=name)
     lines = {"threshold of 95 % TPR": (condition, "-"), "the same on clean images": ("clean", ":")}
     for name, (images, dash) in lines.items() if condition == "attacked" else [*lines.items()][:1]:
         threshold = np.clip(threshold_at_tpr(scores[detector, "id", images]), edges[0], edges[-1])
