@@ -31,15 +31,26 @@ def require_data(words: Sequence[str]) -> None:
     finally:
         GlobalHydra.instance().clear()
     absent = dict.fromkeys(pair for cell in cells for pair in absent_sets([cell.config]) if cell.state != "done")
-    if not absent:
-        return
-    roots = list(dict.fromkeys(root for _, root in absent))
-    messages = [str(cards()[name].absence(root)) for name, root in absent]
-    downloads = [name for name, _ in absent if cards()[name].archives]
-    together = ""
-    if len(downloads) > 1 and len(roots) == 1:
-        together = f"; together: {cards()[downloads[0]].command(roots[0], *downloads[1:])}"
-    raise UserError("; ".join(messages) + together + ", or set paths.data")
+    if len(absent) == 1:
+        ((name, root),) = absent
+        raise UserError(f"{cards()[name].absence(root)}, or set paths.data")
+    if absent:
+        raise UserError(f"{len(absent)} data sets are missing{_listed(list(absent))}, or set paths.data")
+
+
+def _listed(absent: Sequence[tuple[str, Path]]) -> str:
+    """Return titles, places and commands of several missing sets."""
+    parts = []
+    for root in dict.fromkeys(root for _, root in absent):
+        missing = [cards()[name] for name, place in absent if place == root]
+        titles = ", ".join(f"{card.title} ({card.layouts[0][0]})" for card in missing)
+        downloads = [card for card in missing if card.archives]
+        remedies = [f"{card.title}: {card.how_to_obtain(root)}" for card in missing if not card.archives]
+        if downloads:
+            command = downloads[0].command(root, *(card.name for card in downloads[1:]))
+            remedies.insert(0, f"{command} downloads {'them' if len(downloads) > 1 else 'it'}")
+        parts.append(f" in {root}: {titles}: {'; '.join(remedies)}")
+    return "; and".join(parts)
 
 
 def absent_sets(configs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Path]]:

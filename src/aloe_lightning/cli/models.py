@@ -96,7 +96,7 @@ def show(nets: Sequence[StoredNet]) -> None:
     """Print a table of nets."""
     table = Table("net", "data", "objective", "epsilon", "seed", "size", "age", "used by", box=box.SIMPLE_HEAD)
     for net in nets:
-        cells = f"{len(net.used_by)} cells: {', '.join(net.used_by)}" if net.used_by else "no cell"
+        cells = ", ".join(net.used_by) or "no cell"
         state = cells if net.model.is_trained else "not trained to the end"
         table.add_row(net.model.folder.name, *net.setting, decimal(net.size), duration(net.age), state)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False, markup=False, highlight=False)
