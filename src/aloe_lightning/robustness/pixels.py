@@ -67,7 +67,7 @@ def in_unit_range(name: str, images: Tensor, *, decoded: bool = False) -> Tensor
         return images.float() / 255
     if not images.is_floating_point():
         raise UserError(f"{name}: images are {images.dtype}; they must be uint8, or floats in [0, 1]")
-    images = images.float()
+    images = images.detach().float()
     if not torch.isfinite(images).all():
         raise UserError(f"{name}: {int((~torch.isfinite(images)).sum())} pixels are not finite (nan or inf)")
     low, high = float(images.amin()), float(images.amax())

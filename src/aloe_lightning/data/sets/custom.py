@@ -96,14 +96,14 @@ class CustomDataset(CropAndFlip, ABC):
         """
         images = self.train_set()
         assert images.labels is not None
-        values = images.labels.unique().tolist()
+        values = np.unique(images.labels.numpy())
         classes = int(values[-1]) + 1
         if self._given_classes not in (None, classes):
             raise UserError(f"data.num_classes is {self._given_classes}, but {self.train} has {classes} classes")
         if classes < 2:
             raise UserError(f"data.train={self.train} has a single class: a classifier requires two or more")
         if len(values) < classes:
-            empty = sorted(set(range(min(classes, len(values) + 5))) - set(values))
+            empty = sorted(set(range(min(classes, len(values) + 5))) - set(values.tolist()))
             gaps = f"{self.train} has no images of the classes {empty[:5]}"
             raise UserError(f"{gaps}: count classes from 0, without gaps")
         mean, std = channel_statistics(images)
