@@ -108,7 +108,7 @@ def test_empty_and_non_finite_scores_are_refused(bad, message):
 
 
 def test_tensors_give_what_arrays_give():
-    scores = torch.tensor([[0.5, 2.0], [1.0, 3.0]], requires_grad=True)
+    scores = torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64, requires_grad=True)
     assert ood_metrics(scores, scores - 1) == ood_metrics(scores.tolist(), (scores - 1).detach().numpy())
 
 

@@ -125,9 +125,10 @@ def cut(path, kept=0.5):
 
 def test_data_that_is_nowhere(refused):
     line = refused("+experiment=cifar10_aloe", "paths.data=/nowhere")
-    assert line.startswith("CIFAR-10 is not there: no cifar-10-batches-py/data_batch_1 in /nowhere: ")
-    assert "prepare cifar10 --root /nowhere" in line
-    assert "paths.data" in line
+    assert line.startswith("8 data sets are missing in /nowhere: CIFAR-10 (cifar-10-batches-py/data_batch_1), 300K ")
+    names = "cifar10 random_images_300k svhn textures places365 lsun_c lsun_r isun"
+    assert f"`python -m aloe_lightning.data prepare {names} --root /nowhere` downloads them" in line
+    assert line.endswith(", or set paths.data")
 
 
 def test_an_incomplete_folder(refused, root):
@@ -477,7 +478,7 @@ def test_the_literal_command_ends_with_2_and_one_line(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{ERROR}CIFAR-10 is not there: no cifar-10-batches-py/data_batch_1 in /nowhere: ")
+    assert line.startswith(f"{ERROR}8 data sets are missing in /nowhere: CIFAR-10 (cifar-10-batches-py/data_batch_1), ")
     assert done.stdout == ""
 
 

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from aloe_lightning.cli.mistakes import exit_with
 from aloe_lightning.cli.optimize import metric_of, require_metric
 from aloe_lightning.cli.session import Session
 from aloe_lightning.config.resolvers import register_resolvers
+from aloe_lightning.config.root import Root
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.devices import exclusive_gpu
@@ -37,6 +39,7 @@ FLAGS_WITH_VALUE = frozenset(
     | {"--experimental-rerun", "-er"}
 )
 INFO_TOPICS = frozenset({"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"})
+FOLDER_KEYS = ("hydra.run.dir=", "hydra.sweep.dir=", "hydra.sweep.subdir=")
 OTHER_MODES = frozenset({"-m", "--multirun", "-c", "--cfg", "-i", "--info", "-h", "--help"})
 
 log = logging.getLogger(__name__)
@@ -125,7 +128,14 @@ def _refuse_processes_in_a_sweep(config: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, without arguments the demo; exit code 2 for a user error, 1 for an internal error."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.argv[1:] = normalised(arguments)
+    try:
+        if arguments[:1] == ["models"]:
+            from aloe_lightning.cli.models import main as models
+
+            sys.exit(models(arguments[1:]))
+        sys.argv[1:] = normalised(arguments)
+    except UserError as error:
+        exit_with(error)
     if not set(sys.argv[1:]) - {"--dry", "--commands"}:
         sys.argv[1:] += DEMO
     if "--version" in arguments:  # Hydra would print its own
@@ -170,8 +180,21 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
+def quoted(word: str) -> str:
+    """Quote the value of an override that is a plain text with characters that Hydra's grammar does not have."""
+    key, equals, value = word.partition("=")
+    if not equals or value[:1] in ("'", '"') or set(value) & set(",[]{}()$\\\n"):
+        return word  # quoted, a list, a sweep, a function or an interpolation
+    # The shell expands ~ only at the beginning of a word.
+    path = str(Path(value).expanduser()) if value.startswith("~/") else value
+    if all(character.isascii() and character not in "='\"#~;!<>^&`" for character in path):
+        return f"{key}={path}"
+    escaped = path.replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
 def normalised(arguments: Sequence[str]) -> list[str]:
-    """Return the flags first and the overrides after them, as Hydra's parser requires.
+    """Return the flags first and the overrides, quoted, after them, as Hydra's parser requires; UserError for --key.
 
     `--info` takes its value only as `--info=VALUE`, or as the next word if that is no override.
     """
@@ -179,10 +202,14 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     words = iter(arguments)
     for word in words:
         if not word.startswith("-"):
-            key, equals, value = word.partition("=")
-            # Hydra's grammar has no ~ in a value; the shell expands it only at the beginning of a word.
-            overrides.append(f"{key}={Path(value).expanduser()}" if equals and value.startswith("~/") else word)
+            if word.lstrip("+").startswith(FOLDER_KEYS):
+                raise UserError(
+                    f"{word}: the folder of a run is paths.outputs/study/cell; set paths.outputs= or study="
+                )
+            overrides.append(quoted(word))
             continue
+        if (key := word.lstrip("-").partition("=")[0]).split(".")[0] in {field.name for field in fields(Root)}:
+            raise UserError(f"{word}: keys have no dashes before them: {key}=VALUE")
         flags.append(word)
         if word in FLAGS_WITH_VALUE:
             flags.extend([value for value in [next(words, None)] if value is not None])

@@ -18,7 +18,9 @@ def exit_with(error: Exception | str, code: int = 2) -> NoReturn:
 
 def one_line(error: Exception | str) -> str:
     """Return a message without its line breaks, and a hint after it."""
-    message = str(error).split("Config search path")[0].split("To append to your config")[0]
+    message = (
+        str(error).split("Config search path")[0].split("To append to your config")[0].split("See https://hydra")[0]
+    )
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join(line if line[-1] in ".,:;?!" else line + ";" for line in lines).rstrip(";")
     hint = _hint_for(str(error))
@@ -31,9 +33,11 @@ def _hint_for(message: str) -> str:
         key = match[1] or match[2]
         if key in RENAMED:
             return f": it is now called {RENAMED[key]}"
-        if re.fullmatch(r"ood\.\w+", key):
+        if re.fullmatch(r"ood\.[\w-]+", key):
             return f": +{key}=/path/to/images adds a test set"
         return nearest(key.split(".")[-1], known_keys())
+    if "override_grammar" in message:
+        return """; quote a value with such characters twice: 'key="value"'"""
     if "'ood/paper_for/" in message:
         return ": ood=paper is for the paper's data; 'ood=[textures]' or +ood.NAME=/path/to/images for others"
     if launcher := re.search(r"hydra/(?:launcher|sweeper)/(\w+)", message):

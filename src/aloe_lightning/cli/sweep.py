@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from aloe_lightning.cli.dry_run import PlannedCell, planned
+from aloe_lightning.cli.missing_data import require_data
 from aloe_lightning.cli.session import Session
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.process import Stopped
@@ -34,7 +35,9 @@ def run_command(job: Callable[[], Any], words: Sequence[str], started: float) ->
     Raises:
         Exception: that of the last job that failed.
         SystemExit: with code 1 if cells are missing although nothing failed.
+        UserError: if named data sets are missing, before any job.
     """
+    require_data(words)
     failure = None
     try:
         for repetition in range(REPETITIONS + 1):

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
-from aloe_lightning.signatures.types import Epsilon, PositiveFloat, PositiveInt, Text, key
+from aloe_lightning.signatures.types import (
+    Epsilon,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    Text,
+    key,
+)
 
 Node = Any
 """A group of keys, checked against the class that it builds."""
@@ -89,8 +97,10 @@ class Trainer:
     deterministic: bool = key("refuse operations without a deterministic form.", False)
     benchmark: bool = key("let cuDNN choose the fastest algorithms.", True)
     log_every_n_steps: PositiveInt = key("interval of the logged values in steps.", 25)
-    limit_train_batches: int | float | None = key("number or share of the batches of an epoch.", None)
-    fast_dev_run: bool | int = key("run a single batch, or this number of batches, as a trial.", False)
+    limit_train_batches: PositiveInt | PositiveFraction | None = key(
+        "number or share of the batches of an epoch.", None
+    )
+    fast_dev_run: bool | NonNegativeInt = key("run a single batch, or this number of batches, as a trial.", False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
 """Validate the composed config before anything is built, and report all problems at once with suggestions."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -118,6 +120,13 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     trainer = content["trainer"]
     if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
+    if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
+        yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
+    if ".." in Path(content["study"]).parts + Path(content["cell"]).parts:
+        yield f"study={content['study']} leaves the folder of the results: choose paths.outputs="
+    for name in content["ood"]:
+        if name == "id" or not re.fullmatch(r"[\w.-]+", name):  # scores of `id` are those of the data
+            yield f"an OOD set cannot be called {name!r}: use letters, digits, '-', '_', and not id"
     for part in ("train", "eval"):
         attack = content["attack"][part]
         whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()

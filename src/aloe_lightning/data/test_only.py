@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
+from aloe_lightning.data.images.files import is_hidden
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt, Text
@@ -47,7 +48,7 @@ class TestFolder:
         """The given number of classes, or the number of sub-folders if there are two or more."""
         folder = Path(self.test).expanduser()
         entries = folder.iterdir() if folder.is_dir() else ()
-        count = sum(entry.is_dir() and not entry.name.startswith(".") for entry in entries)
+        count = sum(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
         return self._given_classes or (count if count > 1 else None)
 
 

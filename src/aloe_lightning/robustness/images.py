@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 
 from aloe_lightning.data import ImageSource
-from aloe_lightning.data.images.files import SUFFIXES, pictures_in, read_image
+from aloe_lightning.data.images.files import SUFFIXES, is_hidden, pictures_in, read_image
 from aloe_lightning.data.images.resized import resized
 from aloe_lightning.errors import UserError
+from aloe_lightning.robustness.pixels import images_and_labels, in_unit_range
 
 Data = Any
 """Images: a tensor (N, 3, H, W), a pair (images, labels), a folder of pictures, or an iterable of batches such as a
 `DataLoader`, each batch being images or (images, labels). Floats are in [0, 1], uint8 in 0..255."""
-TOLERANCE = 1e-6
 
 
 class Batch(NamedTuple):
@@ -39,7 +39,12 @@ class Images(ABC):
             the short side is resized (bilinear, antialiased) and the centre is cropped.
     """
 
+    decoded: ClassVar[bool] = False
+    """True if the images come from picture files, in which values of 0 and 1 alone are possible."""
+
     def __init__(self, name: str, size: int | None) -> None:
+        if size is not None and size < 1:
+            raise UserError(f"size is a positive number of pixels (got {size})")
         self.name, self.size = name, size
         self.resized_from: set[tuple[int, int]] = set()
 
@@ -54,8 +59,8 @@ class Images(ABC):
             UserError: if a batch holds anything but images in [0, 1].
         """
         for content in self.raw_batches():
-            images, labels = self._split(content)
-            yield Batch(self._fitted(self._in_unit_range(images)), labels)
+            images, labels = images_and_labels(self.name, content)
+            yield Batch(self._fitted(in_unit_range(self.name, images, decoded=self.decoded)), labels)
 
     def sample(self, count: int) -> "Images":
         """Keep `count` images drawn by a fixed seed.
@@ -74,41 +79,6 @@ class Images(ABC):
         listed = ", ".join(f"{width}x{height}" for height, width in sizes[:3]) + (", ..." if len(sizes) > 3 else "")
         return f"{self.name}: resized to {self.size}x{self.size} pixels from {listed}"
 
-    def _split(self, content: Any) -> tuple[Tensor, Tensor | None]:
-        images, labels = content, None
-        if isinstance(content, list | tuple):
-            if len(content) not in (1, 2):
-                raise UserError(f"{self.name}: a batch has {len(content)} parts; it must be images or (images, labels)")
-            images, labels = content[0], content[1] if len(content) == 2 else None
-        if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3 or not len(images):
-            form = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-            raise UserError(f"{self.name}: a batch of images is {form}; it must be a tensor (N, 3, H, W)")
-        if labels is None:
-            return images, None
-        labels = torch.as_tensor(labels)
-        if labels.shape != (len(images),) or labels.is_floating_point():
-            raise UserError(
-                f"{self.name}: labels are {labels.dtype} {tuple(labels.shape)}; they must be whole numbers (N,)"
-            )
-        return images, labels.long()
-
-    def _in_unit_range(self, images: Tensor) -> Tensor:
-        if images.dtype == torch.uint8:
-            return images.float() / 255
-        if not images.is_floating_point():
-            raise UserError(f"{self.name}: images are {images.dtype}; they must be uint8, or floats in [0, 1]")
-        images = images.float()
-        low, high = float(images.amin()), float(images.amax())
-        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
-            reason = (
-                "they look like 0..255: divide them by 255, or give uint8"
-                if low >= 0 and high > 20
-                else "an attack is defined in pixels, so give images as they are before normalisation, and the "
-                "normalisation that the net expects as mean=(r, g, b) and std=(r, g, b)"
-            )
-            raise UserError(f"{self.name}: pixels are in [{low:.4g}, {high:.4g}], outside [0, 1]: {reason}")
-        return images.clamp(0, 1)
-
     def _fitted(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         if self.size is None or (height, width) == (self.size, self.size):
@@ -122,7 +92,7 @@ class TensorImages(Images):
 
     def __init__(self, name: str, size: int | None, content: Any, batch_size: int) -> None:
         super().__init__(name, size)
-        self.images, self.labels = self._split(content)
+        self.images, self.labels = images_and_labels(name, content)
         self.batch_size = batch_size
 
     def raw_batches(self) -> Iterator[Any]:
@@ -146,7 +116,7 @@ class LoadedImages(Images):
     def raw_batches(self) -> Iterator[Any]:
         """Yield the batches, or their parts."""
         for content in self.batches:
-            images, labels = self._split(content)
+            images, labels = images_and_labels(self.name, content)
             for start in range(0, len(images), self.batch_size):
                 part = slice(start, start + self.batch_size)
                 yield images[part] if labels is None else (images[part], labels[part])
@@ -154,6 +124,8 @@ class LoadedImages(Images):
 
 class SourceImages(Images):
     """Images of an `ImageSource`, such as a named set."""
+
+    decoded: ClassVar[bool] = True
 
     def __init__(self, name: str, size: int | None, source: ImageSource, batch_size: int) -> None:
         super().__init__(name, size)
@@ -173,7 +145,9 @@ class SourceImages(Images):
 
 
 class FolderImages(Images):
-    """All pictures under a folder; its sub-folders in sorted order are the classes, if it has two or more."""
+    """All pictures under a folder; its sub-folders, sorted by name, are the classes, if it has two or more."""
+
+    decoded: ClassVar[bool] = True
 
     def __init__(self, name: str, size: int | None, path: str | Path, batch_size: int) -> None:
         super().__init__(name, size)
@@ -184,7 +158,8 @@ class FolderImages(Images):
         if not self.files:
             raise UserError(f"{name}: no images in {self.folder.absolute()}: looked for {', '.join(sorted(SUFFIXES))}")
         places = [file.relative_to(self.folder).parts for file in self.files]
-        names = sorted({parts[0] for parts in places if len(parts) > 1})
+        # A class of the net may have no picture here, and keeps its number.
+        names = sorted(entry.name for entry in self.folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
         self.classes = names if len(names) > 1 and all(len(parts) > 1 for parts in places) else []
         self.labels = [self.classes.index(parts[0]) for parts in places] if self.classes else None
 

@@ -50,11 +50,26 @@ def converted(model: "type[BaseModel]", arguments: Mapping[str, Any]) -> tuple[d
     from pydantic import ValidationError
 
     given = {name: value for name, value in arguments.items() if name in model.model_fields}
+    switches = [
+        n for n, v in given.items() if isinstance(v, bool) and not _accepts_bool(model.model_fields[n].annotation)
+    ]
+    if switches:  # pydantic takes true for the number 1
+        return {}, [
+            {"loc": (name,), "msg": "Input should not be true or false", "input": given[name]} for name in switches
+        ]
     try:
         values = model.model_validate(given)
     except ValidationError as error:
         return {}, error.errors()
     return {name: getattr(values, name) for name in given}, []
+
+
+def _accepts_bool(annotation: Any) -> bool:
+    """Return whether a parameter is a switch, or of a type that pydantic does not convert a bool to."""
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        parts = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+        return any(_accepts_bool(part) for part in parts)
+    return annotation not in (int, float, NoneType)
 
 
 def reason(error: Any) -> str:

@@ -1,7 +1,9 @@
 """Cached results that are costly to compute, named after a hash of everything they depend on; computed once."""
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,6 +32,8 @@ def identity_of(files: Iterable[Path], base: Path) -> str:
             status = file.stat()
         except OSError as error:
             raise UserError(f"cannot read {file} ({error.strerror}): repair or remove it") from error
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise UserError(f"{file} is a pipe, a socket or a folder, not a file: remove it")
         facts.append((file.relative_to(base).as_posix(), status.st_size, status.st_mtime_ns))
     return content_hash(str(base.absolute()), facts)
 
@@ -62,7 +66,7 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
                 with atomic_write(path) as part:
                     make(part)
             except UserError as error:
-                if not isinstance(error.__cause__, OSError):
+                if getattr(error.__cause__, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 raise UserError(f"{error}, or set ALOE_CACHE to a folder with space") from error
     return path

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
+WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params", "weights")
 """Keys under which programs save a state dict next to an epoch, an accuracy or an optimiser's state."""
 PREFIXES = ("module.", "model.", "net.", "_orig_mod.", "backbone.")
 """Prefixes of parameter names that come from a wrapper around a net."""
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+"""Keys of the running averages of weights; they are used only where a file has nothing else."""
 HARMLESS: list[Any] = [
     argparse.Namespace,
     np.dtype,
@@ -27,6 +29,11 @@ HARMLESS: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
 ]
 """Types of plain values that training scripts save next to weights, such as an accuracy as a NumPy number."""
+
+DAMAGED = (
+    "truncated, or holds more than tensors and plain values. Of a pickled module save the state dict: "
+    "torch.save(net.state_dict(), path); a TorchScript or torch.export file is a net of its own: net=file net.path="
+)
 
 log = logging.getLogger(__name__)
 StateDict = Mapping[str, Tensor]
@@ -42,13 +49,13 @@ def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
 def load_weights(path: str | Path, net: nn.Module) -> None:
     """Load weights into a net: safetensors, a Lightning checkpoint, or a state dict of another program.
 
-    The state dict may be saved under one of `WRAPPERS`, and its names may have `PREFIXES`, also several. They are
-    removed if the remaining names are those of the net, and the log says so. Tensors are converted to the types of the
-    net's parameters.
+    The state dict may be saved under one of `WRAPPERS`, and its names may have `PREFIXES`, also several, or any other
+    prefix if it is the only one that fits. They are removed if the remaining names are those of the net, and the log
+    says so. Floating-point tensors are converted to the types of the net's parameters.
 
     Raises:
         UserError: if the file is missing, cannot be read safely, or belongs to another architecture or number of
-            classes.
+            classes; if several nets in it fit; if weights are not finite, or no plain floating-point numbers.
     """
     file = Path(path).expanduser()
     expected = net.state_dict()
@@ -58,10 +65,11 @@ def load_weights(path: str | Path, net: nn.Module) -> None:
     if not fitting:
         raise UserError(_misfit(file, net, _bare(candidates[0][1]), core))
     key, prefix, state, left_out = fitting[0]
+    _refuse_unusable(file, state, core)
     notes = [
         f"the state dict under {key!r}" * bool(key),
         f"without the prefix {prefix!r} of its names" * bool(prefix),
-        f"leaving out {left_out} further tensors" * bool(left_out),
+        f"leaving out {len(left_out)} further tensors ({', '.join(left_out[:3])})" * bool(left_out),
         f"and not the one under {fitting[-1][0]!r}, which also fits" * (len(fitting) > 1),
     ]
     halves = sorted({str(t.dtype) for name, t in state.items() if t.dtype != core[name].dtype})
@@ -79,18 +87,36 @@ def read_checkpoint(file: Path) -> Any:
         UserError: if the file is missing, damaged, or holds pickled objects or a program.
     """
     if not file.is_file():
-        raise UserError(f"no checkpoint at {file.absolute()}: correct checkpoint=")
+        kind = "is a folder, no file" if file.is_dir() else "does not exist"
+        raise UserError(f"no checkpoint at {file.absolute()}, which {kind}: correct checkpoint=")
     try:
-        if file.suffix == ".safetensors":
+        start = _first_bytes(file)
+        if start[8:9] == b"{":  # safetensors, whatever the file is called
             return load_file(file)
-        with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS), file.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the damage suggests
-        raise UserError(
-            f"cannot read the checkpoint {file.absolute()}: truncated, or holds more than tensors and plain values. "
-            "Of a pickled module save the state dict: torch.save(net.state_dict(), path); a TorchScript or "
-            "torch.export file is a net of its own: net=file net.path="
-        ) from error
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"cannot read the checkpoint {file.absolute()}: {error.strerror}") from error
+        raise UserError(f"cannot read the checkpoint {file.absolute()}: {_kind_of(start)}") from error
+
+
+def _first_bytes(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(64)
+
+
+def _kind_of(start: bytes) -> str:
+    """Say what a file that is no checkpoint is, by its first bytes."""
+    kinds = {
+        b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` downloads it",
+        b"\x93NUMPY": "a NumPy array, no state dict",
+        b"<": "a web page, not the file itself: download it again",
+        b"\x1f\x8b": "compressed by gzip: unpack it",
+    }
+    if not start:
+        return "it is empty"
+    return next((text for mark, text in kinds.items() if start.lstrip().startswith(mark)), DAMAGED)
 
 
 def _state_dicts(content: Any, file: Path, key: str = "") -> Iterator[tuple[str, StateDict]]:
@@ -99,23 +125,46 @@ def _state_dicts(content: Any, file: Path, key: str = "") -> Iterator[tuple[str,
         yield key, content
         return
     found = False
-    for wrapper in WRAPPERS if isinstance(content, Mapping) else ():
-        if isinstance(content.get(wrapper), Mapping):
-            for place, state in _state_dicts(content[wrapper], file, f"{key}.{wrapper}".lstrip(".")):
-                found = True
-                yield place, state
+    for wrappers in (WRAPPERS, AVERAGES) if isinstance(content, Mapping) else ():
+        for wrapper in () if found else wrappers:
+            if isinstance(content.get(wrapper), Mapping):
+                for place, state in _state_dicts(content[wrapper], file, f"{key}.{wrapper}".lstrip(".")):
+                    found = True
+                    yield place, state
+    if not found and isinstance(content, Mapping):
+        tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        if len(tensors) > 1:  # next to an epoch or an accuracy
+            found = True
+            yield key, tensors
     if not found and not key:
         keys = f"; its keys are {', '.join(map(str, list(content)[:6]))}" if isinstance(content, Mapping) else ""
         raise UserError(f"{file.absolute()} holds no state dict of tensors, also not under {', '.join(WRAPPERS)}{keys}")
 
 
-def _match(given: StateDict, core: StateDict) -> tuple[str, StateDict, int] | None:
-    """Return the removed prefix, the state dict with the net's names and shapes, and the number of unused tensors."""
+def _match(given: StateDict, core: StateDict) -> tuple[str, StateDict, list[str]] | None:
+    """Return the removed prefix, the state dict with the net's names and shapes, and the names of unused tensors.
+
+    Raises:
+        UserError: if two nets under different prefixes fit.
+    """
+    first = next(iter(core))
+    prefixes = [name.removesuffix(first) for name in given if name.endswith(f".{first}")]
+    states = {prefix: without_prefix(given, prefix) for prefix in prefixes}
+    states = {p: state for p, state in states.items() if state.keys() <= core.keys() and _covers(state, core)}
+    fitting = [p for p in states if "ema" not in p] or list(states)  # running averages: see `AVERAGES`
+    if any(not torch.equal(states[fitting[0]][name], states[p][name]) for p in fitting[1:] for name in states[p]):
+        raise UserError(f"several nets of the checkpoint fit, {', '.join(fitting)}: save the state dict of one of them")
+    if (known := _match_known_prefix(given, core)) is not None or not fitting:
+        return known
+    return fitting[0], states[fitting[0]], [name for name in given if not name.startswith(fitting[0])]
+
+
+def _match_known_prefix(given: StateDict, core: StateDict) -> tuple[str, StateDict, list[str]] | None:
     prefix, state = "", dict(given)
     while state:
         named = {name: tensor for name, tensor in state.items() if name in core}
         if len(named) == len(state) and _covers(named, core):
-            return prefix, named, len(given) - len(named)
+            return prefix, named, [name for name in given if not name.startswith(prefix)]
         step = _most_frequent_prefix(state)
         if not step:
             return None
@@ -127,6 +176,17 @@ def _covers(named: StateDict, core: StateDict) -> bool:
     """Return whether all of a net's tensors are there; old checkpoints lack BatchNorm's count of batches."""
     missing = [name for name in core if name not in named and not name.endswith("num_batches_tracked")]
     return not missing and all(tensor.shape == core[name].shape for name, tensor in named.items())
+
+
+def _refuse_unusable(file: Path, state: StateDict, core: StateDict) -> None:
+    """Raise a UserError if weights would not be what the net was trained with: NaN, whole numbers, no values."""
+    for name, tensor in state.items():
+        is_plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+        if not is_plain or tensor.is_floating_point() != core[name].is_floating_point() or tensor.is_complex():
+            kind = "meta" if tensor.is_meta else f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
+            raise UserError(f"{file.absolute()}: {name} is {kind}, no plain floating-point tensor: convert it first")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{file.absolute()}: {name} has values that are not finite: its training diverged")
 
 
 def common_prefix(state: StateDict) -> str:

@@ -92,9 +92,28 @@ class DatasetCard:
         """Return how to obtain the set if it does not exist."""
         return f"{self.command(root)} downloads it" if self.archives else self.manual_instructions
 
-    def command(self, root: Path) -> str:
-        """Return the command that downloads the set."""
-        return f"`python -m aloe_lightning.data prepare {self.name} --root {shlex.quote(str(root))}`"
+    def command(self, root: Path, *others: str) -> str:
+        """Return the command that downloads the set, and other sets by name."""
+        names = " ".join([self.name, *others])
+        return f"`python -m aloe_lightning.data prepare {names} --root {shlex.quote(str(root))}`"
+
+    def absence(self, root: Path, paths: tuple[str, ...] | None = None) -> str:
+        """Say which files of the set are missing under an absolute data root, and how to obtain them; "" if none is.
+
+        Args:
+            root: the data root.
+            paths: required paths under the root; None for any complete layout.
+        """
+        if paths is None:
+            paths = self.layout(root) or self.layouts[0]
+        missing, preferred = missing_paths(paths, root), self.layouts[0]
+        if not missing:
+            return ""
+        state = f"is incomplete in {root}, {', '.join(missing)} missing"
+        if len(missing_paths(preferred, root)) == len(preferred):
+            places = " nor ".join(layout[0] for layout in self.layouts)
+            state = f"is not there: no {places} in {root}"
+        return f"{self.title} {state}: {self.how_to_obtain(root)}"
 
 
 def missing_paths(paths: tuple[str, ...], root: Path) -> list[str]:

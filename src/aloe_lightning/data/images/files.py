@@ -1,5 +1,6 @@
 """Images from a folder of picture files or from an `.npy` array, as custom outliers and OOD test sets."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,16 @@ from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import PositiveInt, Text
 from aloe_lightning.storage.cache import cached, content_hash, identity_of
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+log = logging.getLogger(__name__)
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+)
+UNREADABLE = frozenset(
+    {".heic", ".heif", ".avif", ".svg", ".psd", ".tga", ".jp2", ".dng", ".cr2", ".nef", ".arw", ".exr"}
+)
+"""Suffixes of pictures that are left out, which the log says."""
+SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+"""Folders that archive programs, file servers and operating systems add; they hold no pictures of the user."""
 SIZE = 32
 READER_VERSION = 2
 """Part of the cache's key: increase it when `read_image` returns other pixels."""
@@ -28,6 +38,8 @@ READER_VERSION = 2
 
 def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArray[np.uint8]:
     """Read a picture as uint8 (size, size, 3); resizing is bilinear with antialiasing.
+
+    Of an animation the first image is read. Transparency is left out: a transparent pixel has the colour stored for it.
 
     Args:
         path: the file.
@@ -43,7 +55,7 @@ def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArr
         with Image.open(path) as opened:
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I;16"):  # Pillow would cut 16 bits to 8 at the wrong end
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                image = Image.fromarray(_upper_bits(np.asarray(image)))
             elif image.mode in ("I", "F"):
                 raise ValueError(f"mode {image.mode}: 32-bit pixels of unknown range: convert it to 8 bits")
             image = image.convert("RGB")
@@ -57,15 +69,32 @@ def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArr
     return np.asarray(image)
 
 
+def _upper_bits(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return the upper 8 of 16 bits, or raise a ValueError if they are nearly empty, as of 8 or 12 bits."""
+    if 0 < pixels.max() < 1 << 12:
+        raise ValueError(f"16-bit pixels of at most {pixels.max()}, nearly black: convert it to 8 bits of full range")
+    return (pixels >> 8).astype(np.uint8)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden or of the system, by its name."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
+
+
 def pictures_in(folder: Path) -> list[Path]:
-    """Return all picture files under a folder at any depth, except hidden ones, sorted by path."""
+    """Return all picture files under a folder at any depth, except hidden and system files, sorted by path."""
     files, visited = [], set()
     for place, folder_names, file_names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         # A link to a folder that was visited already would make the walk endless.
-        folder_names[:] = [] if real in visited else [name for name in folder_names if not name.startswith(".")]
+        folder_names[:] = [] if real in visited else [name for name in folder_names if not is_hidden(name)]
         visited.add(real)
         files += [Path(place, name) for name in file_names if not name.startswith(".")]
+    left_out = sorted(file for file in files if file.suffix.lower() in UNREADABLE)
+    if left_out:
+        log.warning(
+            "%s: %d pictures left out, such as %s: convert them to PNG", folder, len(left_out), left_out[0].name
+        )
     return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
 
 

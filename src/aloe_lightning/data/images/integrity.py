@@ -77,5 +77,37 @@ def read_npy(path: Path, size: int | None = 32) -> NDArray[np.uint8]:
         shape = "(N, H, W, 3)" if size is None else f"(N, {size}, {size}, 3)"
         raise UserError(
             f"{path.absolute()} holds {rows.dtype} of shape {rows.shape}; images are uint8 of shape {shape}"
+            + conversion(rows)
         )
+    refuse_cast(rows[:: max(1, len(rows) // 100)], path)
     return rows
+
+
+def refuse_cast(sample: NDArray[np.uint8], path: Path) -> None:
+    """Raise a UserError if images have no value above 1, as floats in [0, 1] have after a cast to uint8."""
+    if sample.max() == 1:
+        raise UserError(
+            f"{path.absolute()}: images have no value above 1 of 255: floats in [0, 1] were cast to uint8 without "
+            "multiplying them by 255"
+        )
+
+
+def conversion(pixels: NDArray[Any]) -> str:
+    """Return the end of a message: the expression that converts images to uint8 (N, H, W, 3); "" if unknown."""
+    value, axes = "x", pixels.shape[1:]
+    if pixels.ndim == 4 and axes[2] not in (1, 3, 4) and axes[0] in (1, 3, 4):
+        value, axes = f"{value}.transpose(0, 2, 3, 1)", (axes[1], axes[2], axes[0])
+    if pixels.ndim == 3 and axes[1] not in (1, 3, 4):
+        value = f"np.stack([{value}] * 3, -1)"
+    elif pixels.ndim == 4 and axes[2] == 1:
+        value = f"{value}.repeat(3, -1)"
+    elif pixels.ndim == 4 and axes[2] == 4:
+        value = f"{value}[..., :3]"
+    if pixels.dtype.kind in "biuf" and pixels.dtype != np.uint8 and pixels.size:
+        values = pixels[:100]
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+            return ": their values are not in [0, 1] or [0, 255]: which colours they mean is not known"
+        value = (
+            f"({value} * 255).round().astype(np.uint8)" if values.max() <= 1 else f"{value}.round().astype(np.uint8)"
+        )
+    return "" if value == "x" else f": {value} converts them"

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from aloe_lightning.data.augmentation import CropAndFlip
-from aloe_lightning.data.images.files import SIZE, pictures_in, read_pictures
+from aloe_lightning.data.images.files import SIZE, is_hidden, pictures_in, read_pictures
+from aloe_lightning.data.images.integrity import conversion, refuse_cast
 from aloe_lightning.data.images.resized import resized
 from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImages, channels_first, chunks
 from aloe_lightning.errors import UserError
@@ -95,13 +96,14 @@ class CustomDataset(CropAndFlip, ABC):
         """
         images = self.train_set()
         assert images.labels is not None
-        classes = int(images.labels.max()) + 1
+        values = np.unique(images.labels.numpy())
+        classes = int(values[-1]) + 1
         if self._given_classes not in (None, classes):
             raise UserError(f"data.num_classes is {self._given_classes}, but {self.train} has {classes} classes")
         if classes < 2:
             raise UserError(f"data.train={self.train} has a single class: a classifier requires two or more")
-        empty = sorted(set(range(classes)) - set(images.labels.tolist()))
-        if empty:
+        if len(values) < classes:
+            empty = sorted(set(range(min(classes, len(values) + 5))) - set(values.tolist()))
             gaps = f"{self.train} has no images of the classes {empty[:5]}"
             raise UserError(f"{gaps}: count classes from 0, without gaps")
         mean, std = channel_statistics(images)
@@ -176,7 +178,7 @@ def sub_folders(path: str, key: str) -> list[str]:
     if not folder.is_dir():
         raise UserError(f"{key}: no folder at {folder}")
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise UserError(f"{key}: cannot read {folder} ({error.strerror})") from error
     if not names:
@@ -190,14 +192,22 @@ def read_arrays(file: Path, size: int = SIZE) -> ImageSet:
         raise UserError(f"no arrays at {file}: correct data.train and data.test")
     try:
         with np.load(file, allow_pickle=False) as arrays:
+            if missing := [name for name in ("images", "labels") if name not in arrays]:
+                raise KeyError(f"it has {', '.join(arrays)}, not {' and '.join(missing)}")
             content: dict[str, NDArray[np.generic]] = {name: arrays[name] for name in ("images", "labels")}
     except Exception as error:  # a damaged archive raises nearly anything
         raise UserError(f"cannot read {file}: it must have the arrays `images` and `labels` ({error})") from error
     pixels, labels = content["images"], content["labels"]
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or not pixels.size:
-        raise UserError(f"{file}: images are {pixels.dtype} {pixels.shape}; they must be uint8 (N, H, W, 3)")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(pixels),) or int(labels.min()) < 0:
+        raise UserError(
+            f"{file}: images are {pixels.dtype} {pixels.shape}; they must be uint8 (N, H, W, 3)" + conversion(pixels)
+        )
+    refuse_cast(pixels.astype(np.uint8, copy=False), file)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(pixels),):
         raise UserError(f"{file}: labels are {labels.dtype} {labels.shape}; they must be whole numbers from 0, (N,)")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < 2**31:
+        values = f"{int(labels.min())}..{int(labels.max())}"
+        raise UserError(f"{file}: labels are in {values}; they must be whole numbers from 0, (N,)")
     images = channels_first(pixels.astype(np.uint8, copy=False))
     identity = identity_of([file], file.parent) if images.shape[2:] == (size, size) else None
     if identity is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.data.catalogue import card_of
-from aloe_lightning.data.catalogue.card import DatasetCard, missing_paths
+from aloe_lightning.data.catalogue.card import DatasetCard
 from aloe_lightning.data.images.files import pictures_in, read_pictures
 from aloe_lightning.data.images.integrity import verify_md5
 from aloe_lightning.data.images.source import ImageSource, MappedImages
@@ -69,14 +69,8 @@ class NamedSet(ABC):
         return files
 
     def _existing(self, paths: tuple[str, ...]) -> tuple[Path, ...]:
-        missing = missing_paths(paths, self.data_root)
-        if missing:
-            preferred = self.card.layouts[0]
-            state = f"is incomplete in {self.data_root}, {', '.join(missing)} missing"
-            if len(missing_paths(preferred, self.data_root)) == len(preferred):
-                places = " nor ".join(layout[0] for layout in self.card.layouts)
-                state = f"is not there: no {places} in {self.data_root}"
-            raise UserError(f"{self.card.title} {state}: {self.how_to_obtain()}")
+        if absence := self.card.absence(self.data_root, paths):
+            raise UserError(f"{absence}, or set paths.data")
         return tuple(self.data_root / path for path in paths)
 
     def check_count(self, unit: str, count: int, published: int) -> None:
