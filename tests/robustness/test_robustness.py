@@ -242,7 +242,7 @@ print("calls", calls)
 """
 
 
-@pytest.mark.parametrize("limit", [5, 40])
+@pytest.mark.parametrize("limit", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_killed_evaluation_continues_to_identical_records(limit, tmp_path):
     def run(folder, limit):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -278,7 +278,7 @@ def test_other_images_or_another_score_in_the_same_folder_are_refused(sets, net,
     assert list(Path(tmp_path).glob("batches-*/id/clean-*.npz"))
 
 
-@pytest.mark.parametrize("preset", ["quick", "standard"])
+@pytest.mark.parametrize("preset", ["quick", pytest.param("standard", marks=pytest.mark.slow)])
 def test_an_ensemble_is_never_weaker_than_the_paper_on_any_image(preset, sets, net):
     (images, labels), ood_data = sets
     sets = (images[:8], labels[:8]), {"dark": ood_data["dark"][:6]}
