@@ -65,6 +65,8 @@ def test_the_sentence_admits_what_intervals_do_not_tell_apart_and_that_nothing_h
     assert Verdict("demo", 3, changes).headline.endswith(
         "ALOE keeps 85.9 of 97.0 (no clear difference from ALOE+ODIN)."
     )
+    close = [change("MSP", 96.3, 85.5, 1), *changes[1:]]
+    assert Verdict("demo", 3, close).headline.endswith("of 97.0 (no clear difference from any other method).")
     fallen = Verdict("demo", 3, [change("MSP", 96.3, 0.5, 1), change("OE", 99.0, 60.0, 1)])
     assert fallen.headline.endswith(
         "; even the best, OE, keeps only 60.0 of 99.0 (lost more than half of the margin over chance)."

@@ -100,12 +100,12 @@ class Verdict(NamedTuple):
 
     def _rivals(self, best: Any) -> str:
         """Name the methods whose intervals overlap with that of the best one under attack."""
-        names = [
-            str(change.method)
-            for change in self._attacked()
-            if change is not best and change.attacked.high >= best.attacked.low
-        ]
-        return f" (no clear difference from {', '.join(names)})" if names else ""
+        others = [change for change in self._attacked() if change is not best]
+        names = [str(change.method) for change in others if change.attacked.high >= best.attacked.low]
+        if not names:
+            return ""
+        rivals = "any other method" if len(names) == len(others) > 1 else ", ".join(names)
+        return f" (no clear difference from {rivals})"
 
 
 def _falls(change: Any) -> str:
