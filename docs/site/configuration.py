@@ -43,7 +43,7 @@ def _classes() -> Iterator[str]:
     for group in GROUPS:
         choices: dict[str, list[str]] = {}
         for file in sorted((CONF / group).glob("*.yaml")):
-            for target in sorted(set(_targets(yaml.safe_load(file.read_text())))):
+            for target in sorted(set(_targets(yaml.safe_load(file.read_text()))) - {"???"}):  # a class of the user
                 choices.setdefault(target, []).append(file.stem)
         yield f"\n## The group `{group}`\n"
         for target, names in choices.items():

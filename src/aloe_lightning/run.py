@@ -38,7 +38,8 @@ from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, fil
 from aloe_lightning.storage.files import write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
 from aloe_lightning.storage.models import TrainedModel
-from aloe_lightning.tracking.loggers import flatten, log_results, open_logger
+from aloe_lightning.tracking.loggers import flatten, open_logger
+from aloe_lightning.tracking.results import log_results
 from aloe_lightning.training.callbacks import StateSaver
 from aloe_lightning.training.processes import join_processes, lock_for_all
 from aloe_lightning.training.reuse import trained_weights

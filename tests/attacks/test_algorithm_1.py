@@ -5,7 +5,7 @@ from aloe_lightning.attacks import PGD, algorithm_1, frozen_eval
 from aloe_lightning.detectors import MSP, ODIN
 
 
-@pytest.mark.parametrize("epsilon", [1, 2, 4])
+@pytest.mark.parametrize("epsilon", [1, *(pytest.param(e, marks=pytest.mark.slow) for e in (2, 4))])
 @pytest.mark.parametrize("side", ["id", "ood"])
 def test_algorithm_1_equals_the_authors(
     golden_net, golden_images, reference, epsilon, side, same_processor, pixel_agreement

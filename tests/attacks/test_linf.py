@@ -173,6 +173,7 @@ def test_a_fraction_of_a_step_is_refused_where_perturbations_are_rounded(images)
         pgd_linf(images, linear(torch.ones(3, 32, 32)), eps=1.6 * STEP, step_size=STEP, steps=1, rounding="nearest")
 
 
+@pytest.mark.slow
 def test_classifier_attack_equals_the_authors(golden_net, golden_images, reference, pixel_agreement):
     labels = torch.from_numpy(reference["id_labels"])
     x = golden_images["id"]

@@ -57,6 +57,9 @@ class WrongSign(ScoreAttack):
     def __call__(self, images, loss, *, start=None, generator=None):
         raise NotImplementedError
 
+    def describe(self):
+        return "mutation"
+
     def attack_scores(self, images, targets, **options):
         other = {"id": "ood", "ood": "id"}
         flipped = {name: replace(target, membership=other[target.membership]) for name, target in targets.items()}
@@ -81,6 +84,9 @@ class Outside(ScoreAttack):
 
     def __call__(self, images, loss, *, start=None, generator=None):
         raise NotImplementedError
+
+    def describe(self):
+        return "mutation"
 
     def attack_scores(self, images, targets, **options):
         return Strong(epsilon=3, preset="quick").attack_scores(images, targets, **options)

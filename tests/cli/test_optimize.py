@@ -84,6 +84,4 @@ def test_a_job_returns_the_metric_also_of_a_cell_done_before(command, monkeypatc
     for _ in range(2):
         command("-m", "objective=original", "optimize=clean_auroc/msp", *TINY)
     (file,) = tmp_path.glob("outputs/demo/*/records.jsonl")
-    assert [job_return.return_value for job_return in returned] == [
-        metric_of("clean_auroc/msp", read_records(file))
-    ] * 2
+    assert returned == [metric_of("clean_auroc/msp", read_records(file))] * 2

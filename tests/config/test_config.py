@@ -79,9 +79,9 @@ def test_every_choice_of_a_group_composes(group):
             base = CUSTOM
         if (group, file.stem) == ("data", "test_folder"):
             base = ATTACK
-        if (group, file.stem) in (("net", "file"), ("net", "own")):
+        if (group, file.stem) in (("net", "file"), ("net", "custom")):
             base = [*base, "net.path=net.pt2" if file.stem == "file" else "net._target_=aloe_lightning.nets.SavedNet"]
-            base += ["+net.path=net.pt2"] if file.stem == "own" else []
+            base += ["+net.path=net.pt2"] if file.stem == "custom" else []
         node = content_of(*base, f"{group}={file.stem}")[group]
         assert set(yaml.safe_load(file.read_text())) - {"defaults"} <= set(node)
 

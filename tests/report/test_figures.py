@@ -1,54 +1,21 @@
-"""Figures: no two methods in one style, colours that differ for every reader."""
+"""Figures: no two methods in one style, and the numbers that are drawn."""
 
-from itertools import combinations
+import re
 
 import numpy as np
 import pytest
 from synthetic_runs import DETECTORS, OBJECTIVES, TITLES, cell, write_run
 
+from aloe_lightning.metrics import auroc, threshold_at_tpr
 from aloe_lightning.paper.methods import PAPER_METHODS, Method
-from aloe_lightning.report.figures import (
-    COLOURS,
-    FURTHER_COLOURS,
-    curves_figure,
-    score_figure,
-    shown_runs,
-    styles,
-)
+from aloe_lightning.report.figures.budgets import curves_figure
+from aloe_lightning.report.figures.changes import change_figure, rank_figure
+from aloe_lightning.report.figures.files import Drawing, new_figure
+from aloe_lightning.report.figures.scores import mean_roc, roc_figure, score_figure, shown_scores
+from aloe_lightning.report.figures.styles import COLOURS, DARK_COLOURS, FURTHER_COLOURS, styles
 from aloe_lightning.report.frame import records_frame, table_frame
 from aloe_lightning.report.runs import collect
-
-VISION = {
-    "normal": np.eye(3),
-    "deuteranopia": [
-        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881],
-    ],
-    "protanopia": [
-        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998],
-    ],
-}  # fmt: skip
-"""Linear RGB as readers see it (Machado, Oliveira and Fernandes 2009, severity 1)."""
-
-
-def lab(colour, vision):
-    """CIELAB of an sRGB colour `#rrggbb`."""
-    rgb = np.array([int(colour[k : k + 2], 16) for k in (1, 3, 5)]) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-    xyz = to_xyz @ np.clip(VISION[vision] @ linear, 0, 1) / [0.95047, 1, 1.08883]
-    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("vision", VISION)
-def test_colours_of_the_objectives_differ(vision):
-    """A distance of 2.3 in CIELAB is just noticeable."""
-    distances = {
-        (first, second): np.linalg.norm(lab(COLOURS[first], vision) - lab(COLOURS[second], vision))
-        for first, second in combinations(COLOURS, 2)
-    }
-    assert min(distances.values()) > 20, distances
-    assert distances["oe", "aoe"] > 40
+from aloe_lightning.report.verdict import verdicts_of
 
 
 def test_no_two_methods_have_one_style():
@@ -100,15 +67,84 @@ def test_one_budget_has_no_curves(tmp_path):
     assert curves_figure(table_frame(records_frame(collect(tmp_path).groups))) is None
 
 
-def test_figure_2_shows_oe_and_aloe_at_the_first_budget_and_seed(tmp_path):
-    for objective, epsilon, seed in (("oe", 1, 0), ("aloe", 1, 1), ("aloe", 1, 0), ("aloe", 2, 0), ("adv", 1, 0)):
+def test_the_score_figure_shows_each_detector_on_oe_and_aloe_else_on_the_first_objective(tmp_path):
+    for objective, epsilon, seed in (("original", 1, 0), ("oe", 1, 0), ("aloe", 1, 1), ("aloe", 1, 0), ("aloe", 2, 0)):
         run = cell(objective, eval_epsilon=epsilon, seed=seed)
         write_run(tmp_path / f"{objective}{epsilon}{seed}", run, 10 * epsilon + seed)
     (group,) = collect(tmp_path).groups.values()
-    runs = shown_runs(group)
-    assert [run.folder.name for run in runs] == ["oe10", "aloe10"]
-    figure = score_figure(runs)
-    titles = ["OE, clean", "OE, attacked (ε = 1/255)", "ALOE, clean", "ALOE, attacked (ε = 1/255)"]
-    assert [axis.get_title() for axis in figure.axes] == titles
-    heights = [patch.get_height() for patch in figure.axes[0].patches]
-    assert sum(heights) == pytest.approx(2), "shares of in-distribution and OOD images"
+    rows = shown_scores(group)
+    assert [(row.run.folder.name, row.title) for row in rows] == [
+        ("oe10", "MSP"), ("aloe10", "MSP"), ("oe10", "ODIN"), ("aloe10", "ODIN"), ("original10", "Mahalanobis"),
+    ]  # fmt: skip
+    axes = np.reshape(score_figure(rows).axes, (5, 2))
+    assert [axis.get_title() for axis in axes[1]] == ["ALOE, MSP, clean", "ALOE, MSP, attacked (ε = 1/255)"]
+    shares = [patch.get_data().values.sum() for patch in axes[0, 0].patches]
+    assert shares == pytest.approx([1, 1]), "of in-distribution and of OOD images"
+    for pair, row in zip(axes, rows, strict=True):
+        scores = row.run.scores()
+        clean, attacked = (threshold_at_tpr(scores[row.detector, "id", c]) for c in ("clean", "attacked"))
+        for axis, thresholds in zip(pair, ([clean], [attacked, clean]), strict=True):
+            low, *_, high = axis.patches[0].get_data().edges
+            lines = [line.get_xdata()[0] for line in axis.get_lines()]
+            assert lines == pytest.approx(np.clip(thresholds, low, high))
+    for first, second in ((0, 1), (2, 3)):
+        of_detector = axes[[first, second]].ravel()
+        assert len({(axis.get_xlim(), axis.get_ylim()) for axis in of_detector}) == 1, "shared axes"
+
+
+def test_the_mean_roc_is_scikit_learns_and_its_area_the_mean_auroc():
+    from sklearn.metrics import roc_curve
+
+    rng = np.random.default_rng(0)
+    id_scores = rng.integers(0, 12, 60).astype(float)  # with ties
+    ood = {"a": rng.integers(-3, 9, 40).astype(float), "b": rng.integers(0, 14, 70).astype(float)}
+    false, true = mean_roc(id_scores, ood)
+    assert np.trapezoid(true, false) == pytest.approx(np.mean([auroc(id_scores, scores) for scores in ood.values()]))
+    labels, scores = np.repeat([1, 0], [60, 40]), np.concatenate([id_scores, ood["a"]])
+    expected = roc_curve(labels, scores, drop_intermediate=False)
+    assert mean_roc(id_scores, {"a": ood["a"]}) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+
+
+def test_the_roc_figure_has_a_curve_for_each_method_and_condition(tmp_path):
+    for number, objective in enumerate(("oe", "aloe")):
+        write_run(tmp_path / objective, cell(objective), number)
+    collection = collect(tmp_path)
+    (group,) = collection.groups.values()
+    runs = {run.cell.objective: run for run in group}
+    methods = {m: runs[m.objective] for m in PAPER_METHODS if m.objective in runs and m.detector}
+    figure = roc_figure(methods)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["OE", "OE+ODIN", "ALOE", "ALOE+ODIN"]
+    for axis, condition in zip(figure.axes, ("clean", "attacked"), strict=True):
+        scores = runs["aloe"].scores()
+        by_set = {name: scores["odin", name, condition] for name in scores.ood_sets}
+        (line,) = (line for line in axis.get_lines() if line.get_label() == "ALOE+ODIN")
+        area = np.trapezoid(line.get_ydata(), line.get_xdata()) / 1e4
+        assert area == pytest.approx(np.mean([auroc(scores["odin", "id", condition], s) for s in by_set.values()]))
+
+
+def test_the_chart_goes_from_clean_to_attacked_and_the_ranks_are_drawn(tmp_path):
+    for number, objective in enumerate(OBJECTIVES):
+        write_run(tmp_path / objective, cell(objective), number)
+    frame = table_frame(records_frame(collect(tmp_path).groups))
+    (verdict,) = verdicts_of(frame)
+    (axis,) = change_figure([verdict]).axes
+    points = [line.get_xdata()[0] for line in axis.get_lines() if line.get_marker() == "o"]
+    expected = frame[(frame.table == "table1") & (frame.metric == "auroc")].sort_values(["method", "epsilon"])
+    assert points == expected.value.tolist()
+    assert [text.get_text() for text in axis.get_yticklabels()] == list(dict.fromkeys(map(str, expected.method)))
+    (axis,) = rank_figure([verdict]).axes
+    for k, epsilon in enumerate((0, 1)):
+        best_first = expected[expected.epsilon == epsilon].sort_values("value", ascending=False).method
+        drawn = [line.get_ydata()[k] for line in axis.get_lines()]
+        assert [sorted(best_first)[place] for place in np.argsort(drawn)] == list(best_first)
+
+
+def test_a_figure_of_a_page_has_no_background_and_colours_that_the_page_can_replace():
+    figure = new_figure(2, 2)
+    figure.subplots().plot([0, 1], color=COLOURS["oe"])
+    text = Drawing("A & b", "", "name", figure).svg()
+    assert text.startswith('<svg role="img" aria-label="A &amp; b" fill="currentColor"')
+    assert f"stroke: var(--figure-8d1200, {COLOURS['oe']})" in text
+    assert not set(re.findall(r"#[0-9a-f]{6}", text)) - set(DARK_COLOURS)
+    assert "fill: #ffffff" not in text

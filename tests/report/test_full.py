@@ -16,6 +16,7 @@ from aloe_lightning.paper.methods import PAPER_METHODS
 from aloe_lightning.paper.published import published_numbers
 from aloe_lightning.report import report
 from aloe_lightning.report.__main__ import main
+from aloe_lightning.report.drawings import drawings_of
 from aloe_lightning.report.frame import records_frame, table_frame
 from aloe_lightning.report.runs import collect
 from aloe_lightning.report.table_layouts import table_layouts
@@ -142,7 +143,7 @@ def test_on_other_data_a_cell_is_missing_if_other_methods_have_it(tmp_path):
     for objective, epsilon in (("oe", 1), ("oe", 2), ("aloe", 1)):
         run = cell(objective, dataset="own", eval_epsilon=epsilon, train_epsilon=None)
         write_run(tmp_path / f"{objective}{epsilon}", run)
-    lines = ["Table 3, own, ε = 2/255: ALOE, ALOE+ODIN", "Table 4, own, ε = 2/255: ALOE"]
+    lines = ["Larger budgets, own, ε = 2/255: ALOE, ALOE+ODIN", "Accuracy, own, ε = 2/255: ALOE"]
     assert missing_cells(framed(tmp_path)) == lines
 
 
@@ -158,7 +159,7 @@ def test_the_largest_group_is_shown_and_the_others_are_named(outputs, tmp_path):
     write_run(tmp_path / "cifar100" / "other", cell(dataset="cifar100", protocol="another"))
     (tmp_path / "cifar100" / "oe-1-0" / "scores.npz").unlink()
     text = {path.name: path for path in report(tmp_path, tmp_path / "out")}["report.md"].read_text()
-    assert text.splitlines()[2].startswith("4 cells on CIFAR-100, seed 0.")
+    assert "\n4 cells on CIFAR-100, seed 0." in text
     assert f"different protocol, detector settings or images: {tmp_path / 'cifar100' / 'other'}" in text
     assert f"records of another version, or without scores: {tmp_path / 'cifar100' / 'oe-1-0'}" in text
 
@@ -233,11 +234,40 @@ def test_html_is_one_whole_page_that_fetches_nothing(written):
     page.feed(text)
     assert (page.open, page.wrong, page.fetched) == ([], [], [])
     assert {link.removeprefix("#") for link in page.links} <= page.names
-    assert text.count("<svg") == 4  # Figure 2 of three data sets, and the curves
+    assert text.count("<svg") == 1 + 2 * 3 + 2  # verdict; scores and ROC of three data sets; ranks and budgets
     for title in ("Table 1", "Table 2", "Table 3", "Table 4", "Each OOD set", "Against the budget"):
         assert f">{title}" in text
     assert "@import" not in text
     assert "url(http" not in text
+
+
+def test_tables_are_sorted_by_buttons_within_their_blocks(written):
+    """A browser runs the script; here: it is in the page, and each column of each table has a button."""
+    text = written["report.html"].read_text()
+    assert 'querySelectorAll("table.sortable")' in text[text.index("<script>") :]
+    tables = re.findall(r"<table.*?</table>", text, re.S)
+    assert len(tables) == 4 + 2 * (4 + 4 + 1)
+    for table in tables:
+        head, _, body = table.partition("</thead>")
+        columns = len(re.findall(r'<th scope="col"><button type="button">[^<]+</button></th>', head))
+        widths = {len(re.findall("<t[hd]", row)) for row in re.findall(r"<tr>.*?</tr>", body, re.S)}
+        assert widths == {columns}
+        assert table.startswith('<table class="sortable">')
+    assert [table.count("<tbody>") for table in tables[:4]] == [3, 1, 2, 3]
+
+
+def test_other_data_have_tables_without_numbers_after_those_of_the_paper(tmp_path):
+    for objective in ("oe", "aloe"):
+        write_run(tmp_path / f"own-{objective}", cell(objective, dataset="own"))
+        write_run(tmp_path / objective, cell(objective))
+    layouts = table_layouts(framed(tmp_path), collect(tmp_path).groups)
+    assert [(layout.label, layout.title.split(" ")[0], list(layout.blocks)) for layout in layouts] == [
+        ("Table 1", "Table", ["CIFAR-10, ε = 1/255"]), ("Table 2", "Table", [""]), ("Table 4", "Table", ["CIFAR-10"]),
+        ("Detection", "In-", ["own, ε = 1/255"]), ("Rejected images", "Images", [""]),
+        ("Accuracy", "Accuracy", ["own"]),
+    ]  # fmt: skip
+    titles = [drawing.title for drawing in drawings_of(collect(tmp_path), framed(tmp_path), [])]
+    assert titles == ["Figure 2, CIFAR-10", "ROC curves, CIFAR-10", "Scores, own", "ROC curves, own"]
 
 
 def test_the_page_is_the_same_for_the_same_results(outputs, written, tmp_path):
@@ -264,12 +294,12 @@ def test_each_ood_set_has_every_method(written, outputs):
     assert "GTSRB, clean, nets of ε = 2/255: FPR95 ↓ / AUROC ↑ on each OOD set" in text
     assert text.count("<details>") == 2 * (4 + 4 + 1)
     first = text[text.index("<details>") :]
-    names = re.findall(r"<th>([^<]*)</th>", first[first.index("<tbody>") : first.index("</tbody>")])
+    names = re.findall(r'<th scope="row">([^<]*)</th>', first[first.index("<tbody>") : first.index("</tbody>")])
     assert names == [method.title for method in PAPER_METHODS[:9]]
 
 
 def test_figures_are_there_as_pixels_and_vectors(written):
-    for name in ("scores_gtsrb", "scores_cifar10", "scores_cifar100", "curves"):
+    for name in ("verdict", "scores_gtsrb", "roc_cifar10", "scores_cifar100", "ranks", "curves"):
         assert written[f"{name}.png"].read_bytes().startswith(b"\x89PNG")
         assert written[f"{name}.pdf"].read_bytes().startswith(b"%PDF")
 

@@ -42,6 +42,7 @@ def photos(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_photos_from_python_in_eight_lines(photos, tmp_path):
     lines = [line for line in (EXAMPLES / "photos.py").read_text().splitlines() if line.strip()]
     body = [line for line in lines[1:] if not line.startswith(("import", "from"))]
@@ -99,7 +100,7 @@ def test_photos_from_the_command_line(photos, command, capsys):
         (["data.size=64"], "expects 224x224 pixels, and data.size is 64"),
         (["net.num_classes=7"], "has 3 classes"),
         (["checkpoint=null"], "has random weights"),
-        (["net=small", "net.width=4"], "set data.mean, data.std"),
+        (["net=small", "net.width=8"], "set data.mean, data.std"),
         (["detector=knn"], "requires training images"),
         (["+net.size=0"], "net.size"),
     ],
@@ -156,6 +157,7 @@ def test_own_net_score_attack_and_detector(tmp_path):
     assert "LargestDifference" in done.stdout
 
 
+@pytest.mark.slow
 def test_mahalanobis_of_the_photos(photos):
     net = resnet18(num_classes=3).eval()
     net.load_state_dict(torch.load(photos / "plain.pt", weights_only=True))

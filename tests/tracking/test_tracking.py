@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from aloe_lightning.evaluation.records import read_records
+from aloe_lightning.evaluation.records import Record, read_records
 from aloe_lightning.tracking.__main__ import main
 from aloe_lightning.tracking.dashboard import CURVES, DETECTORS, panels_of, report, workspace
-from aloe_lightning.tracking.loggers import flatten
+from aloe_lightning.tracking.loggers import flatten, open_logger
+from aloe_lightning.tracking.results import headlines
 from test_end_to_end import TINY
 
 
@@ -92,33 +93,21 @@ def test_wandb_is_read_back_offline(logged):
 
     values = {name: value for row in history for name, value in row.items()}
     records = read_records(cell / "records.jsonl")
-    for r in records:
-        if r.ood:
-            assert values[f"result/{r.detector}/{r.ood}/{r.side}/{r.metric}"] == pytest.approx(r.value)
-    aurocs = [r.value for r in records if (r.detector, r.side, r.metric) == ("msp", "both", "auroc")]
-    assert values["result/msp/mean/both/auroc"] == pytest.approx(np.mean(aurocs))
-    assert values["result/accuracy"] == next(r.value for r in records if r.metric == "accuracy" and r.side == "none")
+    scalars = {name: value for name, value in values.items() if name in headlines(records)}
+    assert scalars == pytest.approx(headlines(records))
+    # The summary of the run holds the last value of each name, and keys of W&B itself.
+    assert len(values.keys() | {"_wandb", "_runtime", "_timestamp", "_step"}) <= 40
 
-    with np.load(cell / "scores.npz") as scores:
-        for detector in ("msp", "odin"):
-            for state in ("clean", "attacked"):
-                histogram = values[f"scores/{detector}/id/{state}"]
-                assert histogram["_type"] == "histogram"
-                assert sum(histogram["values"]) == len(scores[f"{detector}/id/{state}"])
-                assert histogram["bins"][0] == pytest.approx(scores[f"{detector}/id/{state}"].min())
-                assert sum(values[f"scores/{detector}/ood/{state}"]["values"]) == 50  # five sets of ten
-
-    by_set, study = (
-        json.loads((folder / "files" / values[f"result/{name}"]["path"]).read_text())
-        for name in ("each_ood_set", "tables")
-    )
-    each = [dict(zip(by_set["columns"], row, strict=True)) for row in by_set["data"]]
-    for row in each:
-        mine = [r for r in records if (r.detector, r.ood, r.side) == (row["detector"], row["ood"], row["side"])]
-        assert {r.metric: r.value for r in mine} == pytest.approx({r.metric: row[r.metric] for r in mine})
-    assert len(each) == 2 * 5 * 4
-    lines = (cell.parent / "tables.csv").read_text().splitlines()
-    assert len(study["data"]) == len(lines) - 1
+    table = json.loads((folder / "files" / values["result/table"]["path"]).read_text())
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    logged_numbers = {
+        (row["detector"], row["ood"], row["side"], name): value
+        for row in rows
+        for name, value in row.items()
+        if name not in ("detector", "ood", "side") and value is not None
+    }
+    assert logged_numbers == pytest.approx({(r.detector, r.ood, r.side, r.metric): r.value for r in records})
+    assert len(rows) == 2 * 5 * 4 + 2 + 2  # each set and side; 1 - FPR95 of each detector; accuracies
 
     (image,) = values["result/scores"]["filenames"]
     assert (folder / "files" / image).read_bytes().startswith(b"\x89PNG")
@@ -126,17 +115,71 @@ def test_wandb_is_read_back_offline(logged):
     assert {entry.path for entry in artifact.manifest.contents} == {"weights.safetensors", "model.json"}
 
 
-def test_tensorboard_gets_curves_results_histograms_and_the_figure(command):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_offline_wandb_names_its_folder_and_the_command(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("NETRC", "/dev/null")
+    settings = {"kind": "wandb", "mode": "offline", "project": "p", "entity": None, "artifact": False}
+    (tmp_path / "a b").mkdir()
+    with open_logger(settings, tmp_path / "a b", name="n", group="g", tags=[]) as logger:
+        logger.log_metrics({"x": 1.0})
+    (folder,) = tmp_path.glob("a b/wandb/offline-run-*")
+    assert [record.message for record in caplog.records if "was offline" in record.message] == [
+        f"W&B was offline; send the run with: wandb sync '{folder}'"
+    ]
 
-    outputs = command("objective=oe", *TINY, "logger=tensorboard")
-    (folder,) = outputs.glob("demo/oe-*/tensorboard")
-    events = EventAccumulator(str(folder)).Reload()
-    tags = events.Tags()
-    assert {"train/loss", "result/accuracy", "result/msp/mean/both/auroc"} <= set(tags["scalars"])
+
+def test_headlines_are_means_over_the_sets_clean_and_attacked():
+    shared = {
+        **dict.fromkeys(("dataset", "outliers", "net", "objective", "objective_title", "regime", "attack"), ""),
+        **{"seed": 0, "train_epsilon": None, "eval_epsilon": 1, "protocol": "", "detector_title": "MSP"},
+        **{"detector_settings": "", "num_id": 5, "num_ood": 5},
+    }
+    numbers = {
+        ("msp", "none", "a", "auroc"): 0.9, ("msp", "none", "b", "auroc"): 0.7, ("msp", "both", "a", "auroc"): 0.2,
+        ("msp", "both", "b", "auroc"): 0.3, ("msp", "id", "a", "auroc"): 0.4, ("msp", "none", "a", "fpr95"): 0.1,
+        ("msp", "both", "a", "fpr95"): 0.8, ("msp", "both", "a", "aupr_in"): 0.6,
+        ("msp", "id", "", "one_minus_fpr95"): 0.5,
+        ("", "none", "", "accuracy"): 0.95, ("", "id", "", "accuracy"): 0.35,
+    }  # fmt: skip
+    records = [
+        Record(**shared, detector=detector, side=side, ood=ood, metric=metric, value=value)
+        for (detector, side, ood, metric), value in numbers.items()
+    ]
+    assert headlines(records) == pytest.approx(
+        {
+            "result/msp/auroc_clean": 0.8,
+            "result/msp/auroc_attacked": 0.25,
+            "result/msp/fpr95_clean": 0.1,
+            "result/msp/fpr95_attacked": 0.8,
+            "result/accuracy_clean": 0.95,
+            "result/accuracy_attacked": 0.35,
+        }
+    )
+
+
+def test_tensorboard_gets_curves_headlines_one_table_and_settings_with_results(command):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    outputs = command("objective=aloe", *TINY, "logger=tensorboard")
+    (run,) = outputs.glob("demo/aloe-*")
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    tags, records = events.Tags(), read_records(run / "records.jsonl")
+    expected = {**headlines(records), "hp_metric": headlines(records)["result/msp/auroc_attacked"]}
+    assert {name: events.Scalars(name)[-1].value for name in expected} == pytest.approx(expected)
+    assert all(len(events.Scalars(name)) == 1 for name in expected)
+    assert "train/loss" in tags["scalars"]
+    assert len(tags["scalars"]) <= 25
     assert {"scores/msp/id/clean", "scores/odin/ood/attacked"} <= set(tags["histograms"])
     assert tags["images"] == ["result/scores"]
     assert events.Histograms("scores/msp/id/clean")[0].histogram_value.num == 20
+    (text,) = events.Tensors("result/table/text_summary")
+    (record, *_) = (r for r in records if (r.detector, r.side, r.metric) == ("odin", "ood", "aupr_in"))
+    assert f" {record.value:.4f} |" in text.tensor_proto.string_val[0].decode()
+
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    settings = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert settings["objective/name"].string_value == "aloe"
+    assert settings["eval_epsilon"].number_value == 3
 
 
 # --- the dashboard ---
@@ -149,9 +192,9 @@ def test_the_dashboard_shows_only_what_is_logged(logged):
 
     _, _, found = logged
     names = {name for row in found["history"] for name in row}
-    shown = {f"result/{d}/mean/{side}/{m}" for d in DETECTORS for side in ("none", "both") for m in ("auroc",)}
+    shown = {f"result/{d}/auroc_{condition}" for d in DETECTORS for condition in ("clean", "attacked")}
     made = [repr(panel) for panels in panels_of(wr).values() for panel in panels]
-    for name in shown | {"result/accuracy", "result/id/accuracy", "result/scores", "result/tables"}:
+    for name in shown | {"result/accuracy_clean", "result/accuracy_attacked", "result/scores", "result/table"}:
         assert any(name in text for text in made), name
         assert name in names
     assert {f"train/{name}" for name in CURVES if "adversarial" not in name} <= names

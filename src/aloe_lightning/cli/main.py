@@ -93,12 +93,8 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
         from aloe_lightning.evaluation.records import read_records
 
         return metric_of(metric, read_records(folder / "records.jsonl"))
-    from torch import get_num_threads  # torch takes seconds to import; a config error should not wait for it
+    from aloe_lightning.run import run_cell  # torch takes seconds to import; a config error should not wait for it
 
-    from aloe_lightning.run import run_cell
-
-    name, precision = config["objective"]["name"], config["trainer"]["precision"]
-    log.info("%s: precision %s, %d processor threads", name, precision, get_num_threads())
     trainer = config["trainer"]
     hands_out = config["launcher"]["name"] == "joblib" and trainer["accelerator"] in ("auto", "gpu", "cuda")
     # Inside the job, because joblib uses a process for several jobs.

@@ -26,3 +26,8 @@ def outliers_title(name: str, dataset: str) -> str:
     """Return the title of outliers; with a data set of the paper it says what they replace."""
     title = OUTLIER_TITLES.get(name, name) or "none"
     return f"{title} ({SUBSTITUTES[name]})" if name in SUBSTITUTES and dataset in DATASET_TITLES else title
+
+
+def in_paper(title: str) -> bool:
+    """Return True for the title of an in-distribution data set of the paper."""
+    return title in DATASET_TITLES.values()

@@ -5,19 +5,22 @@ A study is a folder of runs that share tables.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from filelock import FileLock
 
 from aloe_lightning.paper.datasets import dataset_order
-from aloe_lightning.report.figures import curves_figure, score_figure, shown_runs
+from aloe_lightning.report.drawings import chart_of, drawings_of
+from aloe_lightning.report.figures.files import save_figure
+from aloe_lightning.report.figures.scores import score_figure, shown_scores
 from aloe_lightning.report.frame import records_frame, table_frame, without_hidden
 from aloe_lightning.report.renderers import csv_files, html, latex, markdown, terminal
-from aloe_lightning.report.renderers.page import Drawing, Page
+from aloe_lightning.report.renderers.page import Page
 from aloe_lightning.report.runs import Collection, collect
 from aloe_lightning.report.table_layouts import TableLayout, table_layouts
-from aloe_lightning.report.texts import budget_text, notes_of, objectives_attacked_as_trained
+from aloe_lightning.report.texts import budget_text, notes_of
+from aloe_lightning.report.verdict import verdicts_of
 from aloe_lightning.storage.files import atomic_write
 
 RECORDS = "*/records.jsonl"
@@ -42,8 +45,8 @@ def write_study(folder: Path) -> StudyReport:
         records, frame, tables = _tables(collection)
         texts = {"tables.csv": csv_files.tables_csv(frame), "tables_by_ood.csv": csv_files.by_ood_csv(records)}
         files = _write_texts(folder, {**texts, "tables.md": "\n".join(map(markdown.markdown_table, tables))})
-        if runs := [run for group in collection.groups.values() for run in shown_runs(group)]:
-            files += _save_figure(score_figure(runs), folder, "scores")
+        if rows := [row for group in collection.groups.values() for row in shown_scores(group)]:
+            files += save_figure(score_figure(rows), folder, "scores")
         return StudyReport(frame, files, sorted(collection.left_out + collection.unreadable))
 
 
@@ -74,11 +77,14 @@ def report(folder: Path, out: Path) -> list[Path]:
     seeds = ", ".join(map(str, sorted(set(records.seed))))
     missing = len(notes.get("Missing", ()))
     incomplete = f" {missing} lines of the tables are not complete, see below." if missing else ""
+    verdicts = verdicts_of(frame)
     page = Page(
         title="Robust out-of-distribution detection",
+        verdicts=verdicts,
+        chart=chart_of(verdicts, frame),
         summary=f"{len(collection.runs)} cells on {', '.join(collection.groups)}, seed {seeds}.{incomplete}",
         tables=tables,
-        drawings=_drawings(collection, frame),
+        drawings=drawings_of(collection, frame, verdicts),
         details=_each_ood_set(records),
         notes=notes,
     )
@@ -90,7 +96,8 @@ def report(folder: Path, out: Path) -> list[Path]:
         "tables.csv": csv_files.tables_csv(frame),
         "tables_by_ood.csv": csv_files.by_ood_csv(records),
     }
-    figures = [path for drawing in page.drawings for path in _save_figure(drawing.figure, out, drawing.name)]
+    drawings = [*([] if page.chart is None else [page.chart]), *page.drawings]
+    figures = [path for drawing in drawings for path in save_figure(drawing.figure, out, drawing.name)]
     return _write_texts(out, texts) + figures
 
 
@@ -99,26 +106,6 @@ def _tables(collection: Collection, *, intervals: bool = False) -> tuple[pd.Data
     records = records_frame(collection.groups)
     frame = table_frame(records, intervals=intervals)
     return records, frame, table_layouts(frame, collection.groups)
-
-
-def _drawings(collection: Collection, frame: pd.DataFrame) -> list[Drawing]:
-    drawings = []
-    for dataset, group in collection.groups.items():
-        if runs := shown_runs(group):
-            cell = runs[0].cell
-            at_budget = f" at {budget_text(cell.eval_epsilon)}" if cell.eval_epsilon else ""
-            caption = (
-                "Share of images by their maximum softmax probability, in-distribution against all OOD test sets "
-                f"together; left clean, right attacked on both sides{at_budget}."
-            )
-            drawings.append(Drawing(f"Figure 2, {dataset}", caption, f"scores_{cell.dataset}", score_figure(runs)))
-    if (figure := curves_figure(frame)) is not None:
-        caption = "Means over the OOD test sets against the budget of the attack; bands are the margins of the tables."
-        if names := objectives_attacked_as_trained(frame):
-            clean = "their clean numbers (ε = 0) are of the nets of the first budget"
-            caption += f" {names}: trained at the budget that attacks them; {clean}."
-        drawings.append(Drawing("Against the budget", caption, "curves", figure))
-    return drawings
 
 
 def _each_ood_set(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -142,11 +129,3 @@ def _write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
         with atomic_write(folder / name) as part:
             part.write_text(text)
     return [folder / name for name in texts]
-
-
-def _save_figure(figure: Any, folder: Path, name: str) -> list[Path]:
-    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "pdf")]
-    for path in paths:
-        with atomic_write(path) as part:
-            figure.savefig(part, dpi=150, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
-    return paths

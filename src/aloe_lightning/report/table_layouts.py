@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from aloe_lightning.paper.datasets import dataset_order
+from aloe_lightning.paper.datasets import dataset_order, in_paper
 from aloe_lightning.report.frame import METRICS, TABLE_METRICS, attacked_as_trained
 from aloe_lightning.report.runs import Groups
-from aloe_lightning.report.texts import budget_text, table_caption
+from aloe_lightning.report.texts import budget_text, table_caption, table_label
 
 TITLES = {
-    "table1": "Table 1. In- against out-of-distribution test images, clean and attacked",
-    "table2": "Table 2. Images attacked to be misclassified that are rejected as OOD (1 − FPR at 95 % TPR) ↑",
-    "table3": "Table 3. In- against out-of-distribution test images under larger budgets",
-    "table4": "Table 4. Accuracy of the classifier ↑, clean and under PGD",
+    "table1": "In- against out-of-distribution test images, clean and attacked",
+    "table2": "Images attacked to be misclassified that are rejected as OOD (1 − FPR at 95 % TPR) ↑",
+    "table3": "In- against out-of-distribution test images under larger budgets",
+    "table4": "Accuracy of the classifier ↑, clean and under PGD",
 }
 LOWER_IS_BETTER = ("fpr95", "detection_error")
 
@@ -32,8 +32,10 @@ class TableLayout(NamedTuple):
     """A table: columns under headings, and blocks of rows by their label; a row is a title and its cells.
 
     A cell is a row of `table_frame` as a named tuple, or None where the number is missing, with a mark for the best.
+    The label is the short title; on the paper's data sets it is the paper's number of the table, which opens the title.
     """
 
+    label: str
     title: str
     caption: str
     columns: list[Column]
@@ -46,11 +48,21 @@ class TableLayout(NamedTuple):
 
 
 def table_layouts(frame: pd.DataFrame, groups: Groups) -> list[TableLayout]:
-    """Lay out the tables that have numbers, given the frame of `table_frame` and the runs that it is made from."""
+    """Lay out the tables that have numbers, given the frame of `table_frame` and the runs that it is made from.
+
+    The paper's data sets come first, in tables with the paper's numbers; other data sets have tables of their own.
+    """
+    of_paper = frame.dataset.map(in_paper).astype(bool)
+    return [layout for rows in (frame[of_paper], frame[~of_paper]) for layout in _layouts(rows, groups)]
+
+
+def _layouts(frame: pd.DataFrame, groups: Groups) -> list[TableLayout]:
     layouts = []
-    for table, title in TITLES.items():
+    for table, text in TITLES.items():
         if not (rows := list(_rows_of(table, frame))):
             continue
+        short = table_label(table, rows[0].dataset)
+        title = f"{short}. {text}" if in_paper(rows[0].dataset) else text
         columns = sorted({_column(row) for row in rows})
         blocks = {}
         for label in dict.fromkeys(map(_block, rows)):
@@ -59,7 +71,7 @@ def table_layouts(frame: pd.DataFrame, groups: Groups) -> list[TableLayout]:
             marked = [_marked([cells.get((method, column)) for method in methods]) for column in columns]
             names = [method.title for method in methods]
             blocks[label] = list(zip(names, zip(*marked, strict=True), strict=True))
-        layouts.append(TableLayout(title, table_caption(frame[frame.table == table], groups), columns, blocks))
+        layouts.append(TableLayout(short, title, table_caption(frame[frame.table == table], groups), columns, blocks))
     return layouts
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from aloe_lightning.paper.datasets import DATASET_TITLES, dataset_order, dataset_title, outliers_title
+from aloe_lightning.paper.datasets import DATASET_TITLES, dataset_order, dataset_title, in_paper, outliers_title
 from aloe_lightning.paper.methods import PAPER_METHODS
 from aloe_lightning.paper.published import published_numbers
 from aloe_lightning.report.frame import attacked_as_trained
@@ -25,6 +25,10 @@ WILSON = "half of Wilson's 95 % interval for one seed"
 SPREAD = "the standard deviation over seeds"
 PAPER = "In parentheses, or below: the paper's number, and ours less the paper's."
 RANKS = "Spearman's rank correlation of AUROC with the paper's, and both orders:"
+LABELS = {
+    "table1": "Detection", "table2": "Rejected images", "table3": "Larger budgets", "table4": "Accuracy",
+}  # fmt: skip
+"""Short titles of the tables for data sets that the paper has not."""
 ALGORITHMS = {"mahalanobis": "Mahalanobis: Algorithm 2", "pytorch_ood": "pytorch_ood: as its setting attack says"}
 """Detectors that are not attacked by Algorithm 1, by their key."""
 
@@ -32,6 +36,11 @@ ALGORITHMS = {"mahalanobis": "Mahalanobis: Algorithm 2", "pytorch_ood": "pytorch
 def budget_text(epsilon: float) -> str:
     """Write the budget of an attack for headings; 0 is clean."""
     return "clean" if epsilon == 0 else f"ε = {epsilon:g}/255"
+
+
+def table_label(table: str, dataset: str) -> str:
+    """Return the short title of a table: its number in the paper for the paper's data sets."""
+    return table.replace("table", "Table ") if in_paper(dataset) else LABELS[table]
 
 
 def table_caption(rows: pd.DataFrame, groups: Groups) -> str:
@@ -153,7 +162,7 @@ def missing_cells(frame: pd.DataFrame) -> list[str]:
     for (table, dataset, name), epsilons in gaps.items():
         lines.setdefault((table, dataset_order(dataset), tuple(epsilons)), []).append(name)
     return [
-        f"{table.replace('table', 'Table ')}, {dataset}, {', '.join(map(budget_text, epsilons))}: "
+        f"{table_label(table, dataset)}, {dataset}, {', '.join(map(budget_text, epsilons))}: "
         + ", ".join(sorted(names, key=lambda name: order[table == "table4", name]))
         for (table, (_, dataset), epsilons), names in sorted(lines.items())
     ]

@@ -141,15 +141,12 @@ def _cell(row: "pd.Series[Any]") -> str:
 
 
 def _histograms(result: Reported, name: str) -> str:
-    from matplotlib.figure import Figure
-
     from aloe_lightning.metrics import threshold_at_tpr
-    from aloe_lightning.report.renderers.html import svg_of
-    from aloe_lightning.report.renderers.page import Drawing
+    from aloe_lightning.report.figures.files import Drawing, new_figure
 
     scores = result.scores
     conditions: list[Condition] = ["clean", *(["attacked"] if any(s != "none" for s in result.sides) else [])]  # type: ignore[list-item]
-    figure = Figure(figsize=(4.2 * len(scores.detectors), 2.4 * len(conditions)), layout="constrained")
+    figure = new_figure(4.2 * len(scores.detectors), 2.4 * len(conditions))
     axes = figure.subplots(len(conditions), len(scores.detectors), squeeze=False)
     for column, detector in enumerate(scores.detectors):
         shown = np.concatenate([values for key, values in scores.items() if key.detector == detector])
@@ -164,4 +161,4 @@ def _histograms(result: Reported, name: str) -> str:
             axis.set_title(f"{detector}, {condition}", fontsize=10)
             axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False, fontsize=8)
-    return svg_of(Drawing("Scores", "", f"robustness-{name}", figure))
+    return Drawing("Scores", "", f"robustness-{name}", figure).svg()

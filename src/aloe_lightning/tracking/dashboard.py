@@ -71,20 +71,20 @@ def panels_of(wr: Any) -> dict[str, list[Any]]:
     """Return panels by section, given the library: results against the budget and of each run, training curves."""
     budget_panels, bars = [], []
     for detector, title in DETECTORS.items():
-        mean = f"result/{detector}/mean"
         for metric, name in (("auroc", "AUROC ↑"), ("fpr95", "FPR95 ↓")):
-            heading, attacked = f"{title}: attacked {name} against epsilon", wr.SummaryMetric(f"{mean}/both/{metric}")
+            heading = f"{title}: attacked {name} against epsilon"
+            attacked = wr.SummaryMetric(f"result/{detector}/{metric}_attacked")
             budget_panels.append(wr.ScatterPlot(title=heading, x=wr.Config("eval_epsilon"), y=attacked))
-        heading, sides = f"{title}: AUROC clean, either side attacked, both", ("none", "id", "ood", "both")
-        metrics = [f"{mean}/{side}/auroc" for side in sides]
+        metrics = [f"result/{detector}/auroc_{condition}" for condition in ("clean", "attacked")]
+        heading = f"{title}: AUROC clean and with both sides attacked"
         bars.append(wr.BarPlot(title=heading, metrics=metrics, groupby=METHOD, groupby_aggfunc="mean"))
-    accuracies = ["result/accuracy", "result/id/accuracy"]
+    accuracies = ["result/accuracy_clean", "result/accuracy_attacked"]
     bars.append(wr.BarPlot(title="Accuracy clean and under PGD", metrics=accuracies, groupby=METHOD))
     return {
         "Against the budget": budget_panels,
         "Clean and attacked": bars,
         "Scores": [wr.MediaBrowser(title="Scores of OE and ALOE", media_keys=["result/scores"])],
-        "Tables": [wr.WeavePanelSummaryTable(table_name="result/tables")],
+        "Tables": [wr.WeavePanelSummaryTable(table_name="result/table")],
         "Training": [
             wr.LinePlot(title=title, x="trainer/global_step", y=[f"train/{name}"], groupby=METHOD)
             for name, title in CURVES.items()

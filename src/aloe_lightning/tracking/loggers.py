@@ -1,28 +1,18 @@
-"""Loggers of curves and results: CSV files, Weights & Biases, or TensorBoard."""
+"""Loggers of curves: CSV files, Weights & Biases, or TensorBoard."""
 
 import importlib.util
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.records import Record
-from aloe_lightning.evaluation.scores import Scores
-from aloe_lightning.report import StudyReport
-from aloe_lightning.report.figures import CONDITIONS
-from aloe_lightning.report.frame import COLUMNS
 from aloe_lightning.runtime.distributed import rank_and_world_size
 
 log = logging.getLogger(__name__)
@@ -52,7 +42,16 @@ def open_logger(
         if isinstance(logger, WandbLogger):
             import wandb
 
+            offline_folder = _offline_folder(logger) if rank_and_world_size()[0] == 0 else None
             wandb.finish(exit_code=int(failed))
+            if offline_folder is not None:
+                log.warning("W&B was offline; send the run with: wandb sync %s", shlex.quote(str(offline_folder)))
+
+
+def _offline_folder(logger: WandbLogger) -> Path | None:
+    """Return the folder of a W&B run that was logged offline; None for one that was sent."""
+    run = logger.experiment
+    return Path(run.dir).absolute().parent if run.offline else None
 
 
 def warning_only(log_to: Callable[..., Any]) -> Callable[..., None]:
@@ -79,7 +78,8 @@ def _csv_logger(folder: Path) -> CSVLogger:
 def _tensorboard_logger(folder: Path) -> TensorBoardLogger:
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError("logger=tensorboard requires TensorBoard: pip install 'aloe-lightning[tensorboard]'")
-    return TensorBoardLogger(folder, name="tensorboard", version="")
+    # The results come with the settings at the end; by default Lightning logs an hp_metric of -1 at the beginning.
+    return TensorBoardLogger(folder, name="tensorboard", version="", default_hp_metric=False)
 
 
 def wandb_logger(
@@ -113,7 +113,7 @@ def wandb_logger(
             return logger
         except wandb.Error as error:
             reason = str(error).splitlines()[0]
-            log.warning("W&B does not answer (%s): logging offline, `wandb sync` sends it later", reason)
+            log.warning("W&B does not answer (%s): logging offline", reason)
     raise UserError("W&B cannot even log offline: choose logger=csv")
 
 
@@ -123,70 +123,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         settings |= flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return settings
-
-
-@warning_only
-def log_results(
-    logger: Logger, records: Sequence[Record], scores: Scores, report: StudyReport, weights: Path | None
-) -> None:
-    """Log results as scalars `result/detector/ood/side/metric`, with `mean` for the mean over OOD sets.
-
-    W&B and TensorBoard also get score histograms and the study's score figure, W&B also tables and, from the folder
-    `weights` of a trained net, its weights.
-    """
-    logger.log_metrics(_scalars(records))
-    histograms = {}
-    for detector in scores.detectors:
-        for condition in CONDITIONS:
-            histograms[f"scores/{detector}/id/{condition}"] = scores[detector, "id", condition]
-            histograms[f"scores/{detector}/ood/{condition}"] = scores.pooled_ood(detector, condition)
-    figures = [path for path in report.files if path.suffix == ".png"]
-    if isinstance(logger, TensorBoardLogger):
-        for name, values in histograms.items():
-            logger.experiment.add_histogram(name, values)
-        for path in figures:
-            logger.experiment.add_image("result/scores", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
-    if isinstance(logger, WandbLogger):
-        _log_to_wandb(logger, records, histograms, report.frame, figures, weights)
-
-
-def _scalars(records: Sequence[Record]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for r in records:
-        place = (r.detector, r.ood, r.side) if r.ood else (r.detector, "" if r.side == "none" else r.side)
-        values["/".join(part for part in ("result", *place, r.metric) if part)] = [r.value]
-        if r.ood:
-            values.setdefault(f"result/{r.detector}/mean/{r.side}/{r.metric}", []).append(r.value)
-    return {name: fmean(numbers) for name, numbers in values.items()}
-
-
-def _log_to_wandb(
-    logger: WandbLogger,
-    records: Sequence[Record],
-    histograms: Mapping[str, NDArray[np.float64]],
-    numbers: pd.DataFrame,
-    figures: Sequence[Path],
-    weights: Path | None,
-) -> None:
-    """Log histograms, figures, two tables (metrics of each OOD set, the tables of the study), and weights."""
-    import wandb
-
-    def table(frame: pd.DataFrame) -> Any:
-        frame = frame.astype(object)
-        return wandb.Table(columns=list(frame.columns), data=frame.where(frame.notna(), None).values.tolist())
-
-    each = pd.DataFrame([asdict(r) for r in records if r.ood])
-    by_set = each.groupby(["detector", "ood", "side", "metric"], sort=False).value.first().unstack("metric")
-    logger.experiment.log(
-        {
-            **{name: wandb.Histogram(values.tolist(), num_bins=64) for name, values in histograms.items()},
-            "result/each_ood_set": table(by_set[each.metric.unique()].reset_index()),
-            "result/tables": table(numbers[COLUMNS].astype({"method": str})),
-            "result/scores": [wandb.Image(str(path)) for path in figures],
-        }
-    )
-    if weights is not None:
-        artifact = wandb.Artifact(weights.name, type="model")
-        for file in ("weights.safetensors", "model.json"):
-            artifact.add_file(str(weights / file))
-        logger.experiment.log_artifact(artifact)

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import torch
 from pytorch_lightning import Trainer
 
 from aloe_lightning.data import RobustOODData
@@ -56,6 +57,7 @@ def trained_weights(
             model.start(discard=config["recompute"] == "training")
             _report_duplicates(label, data)
         log.info("%s: training", label)
+        log.info("%s: precision %s, %d processor threads", label, trainer.precision, torch.get_num_threads())
         with saver.stop.deferred():
             fit(trainer, objective, data, model)
             metadata = _metadata(config, trainer, data, saver)

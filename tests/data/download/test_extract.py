@@ -2,7 +2,6 @@
 
 import errno
 import random
-import re
 import stat
 import tarfile
 import zipfile
@@ -48,7 +47,7 @@ def test_every_byte_comes_out(place, name):
 @pytest.mark.parametrize("evil", ["../evil", "set/../../evil"])
 def test_ways_out_of_the_folder_are_refused_or_omitted(place, evil):
     files = {"good.png": b"good", evil: b"evil"}
-    is_answered(write(place / "set.tar", files), rf"^set.tar is refused \('{re.escape(evil)}' would be extracted to")
+    is_answered(write(place / "set.tar", files), r"^set.tar is refused \('.*\.\.[^']*' would be extracted to")
     _extract(write(place / "set.zip", files), place / "zip")
     assert contents(place / "zip") == {"good.png": b"good"}
 

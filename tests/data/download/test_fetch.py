@@ -333,8 +333,8 @@ def test_an_archive_that_lacks_the_set_is_broken(other, root, tmp_path):
 def test_an_unsafe_archive_with_the_right_sum_is_refused(other, root, tmp_path):
     write_tar(tmp_path / "made.tar.gz", {"iSUN/1.jpeg": b"good", "../../../../evil": b"evil"})
     card = other(ISUN, (tmp_path / "made.tar.gz").read_bytes())
-    fails(card, root, ArchiveError, "iSUN.tar.gz is refused ('../../../../evil' would be extracted to")
-    assert not list(tmp_path.parent.rglob("evil"))
+    fails(card, root, ArchiveError, "iSUN.tar.gz is refused ('..")
+    assert not [folder for folder in (*tmp_path.rglob("*"), *root.parents) if (folder / "evil").exists()]
 
 
 def wait_until(condition):

@@ -85,7 +85,7 @@ def test_tiny_images_are_mapped_and_an_epoch_reads_them_in_blocks(tmp_path):
     make_tiny_images(tmp_path)
     source = tiny(tmp_path)
     assert (source.order, source.labels) == ("blocks", None)
-    assert isinstance(source.source.records, np.memmap)
+    assert isinstance(source.source.rows, np.memmap)
 
 
 @pytest.mark.parametrize("file", ["tiny_images.bin", "80mn_cifar_idxs.txt"])

@@ -43,7 +43,9 @@ class ImageSet:
 
     Attributes:
         images: uint8 (N, 3, H, W).
-        labels, order, identity: see `ImageSource`.
+        labels: classes, int64 (N,); None if unknown.
+        order: see `ImageSource`.
+        identity: see `ImageSource`.
     """
 
     images: Tensor
@@ -75,7 +77,9 @@ class MappedImages:
 
     Attributes:
         rows: the array.
-        labels, order, identity: see `ImageSource`.
+        labels: classes, int64 (N,); None if unknown.
+        order: see `ImageSource`.
+        identity: see `ImageSource`.
     """
 
     rows: NDArray[np.uint8]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aloe_lightning.report.figures.files import Drawing
 from aloe_lightning.report.renderers.page import CellFormat, Page
 from aloe_lightning.report.table_layouts import TableLayout
 
@@ -24,13 +25,19 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _figure(drawing: Drawing) -> list[str]:
+    return [f"![{drawing.title}]({drawing.name}.png)", "", f"{drawing.title}. {drawing.caption}", ""]
+
+
 def markdown_page(page: Page) -> str:
     """Write the whole report but for the tables of each OOD set; figures are links to the files next to it."""
-    parts = [f"# {page.title}", "", page.summary, ""]
+    parts = [f"# {page.title}", ""]
+    for verdict in page.verdicts:
+        parts += [f"**{verdict.headline}**", "", *(f"- {line}" for line in verdict.lines), ""]
+    parts += [*([] if page.chart is None else _figure(page.chart)), page.summary, ""]
     parts += [f"{markdown_table(table)}\n" for table in page.tables]
     for drawing in page.drawings:
-        text = f"{drawing.title}. {drawing.caption}"
-        parts += [f"![{drawing.title}]({drawing.name}.png)", "", text, ""]
+        parts += _figure(drawing)
     for title, lines in page.notes.items():
         parts += [f"## {title}", "", *(f"- {line}" for line in lines), ""]
     return "\n".join(parts)

@@ -6,22 +6,20 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from aloe_lightning.report.figures.files import Drawing
 from aloe_lightning.report.table_layouts import TableLayout
-
-
-class Drawing(NamedTuple):
-    """A matplotlib figure with a title, a caption and the name of its files."""
-
-    title: str
-    caption: str
-    name: str
-    figure: Any
+from aloe_lightning.report.verdict import Verdict
 
 
 class Page(NamedTuple):
-    """The report, top to bottom; `details` are further tables of texts, `notes` lists of lines, both by title."""
+    """The report, top to bottom: a verdict on each data set and their chart come before any table.
+
+    `details` are further tables of texts, `notes` lists of lines, both by title.
+    """
 
     title: str
+    verdicts: Sequence[Verdict]
+    chart: Drawing | None
     summary: str
     tables: Sequence[TableLayout]
     drawings: Sequence[Drawing]

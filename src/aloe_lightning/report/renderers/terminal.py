@@ -32,5 +32,5 @@ def print_tables(layouts: Sequence[TableLayout], folder: Path) -> None:
                 for name, row in rows:
                     table.add_row(Text(name), *(CellFormat().write(*cell) for cell in row[part]))
             console.print(table)
-    where = f"Percent; Tables 1 and 3 are means over the OOD test sets. Tables and figure: {folder}"
+    where = f"Percent; numbers of detectors are means over the OOD test sets. Tables and figure: {folder}"
     console.print(where, soft_wrap=True, highlight=False)

@@ -31,7 +31,7 @@ def sets():
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return SmallNet(10, width=4).eval()
+    return SmallNet(10, width=8).eval()
 
 
 def linear_score(images):
@@ -224,7 +224,7 @@ from aloe_lightning.nets import SavedNet, SmallNet
 from aloe_lightning.robustness import evaluate
 folder, limit = sys.argv[1], int(sys.argv[2])
 torch.manual_seed(0)
-net, draws, calls = SmallNet(10, width=4).eval(), torch.Generator().manual_seed(0), 0
+net, draws, calls = SmallNet(10, width=8).eval(), torch.Generator().manual_seed(0), 0
 id_images, ood_images = (torch.rand(n, 3, 32, 32, generator=draws) for n in (30, 20))
 class Counting(torch.nn.Module):
     def __init__(self):
@@ -242,7 +242,7 @@ print("calls", calls)
 """
 
 
-@pytest.mark.parametrize("limit", [5, 40])
+@pytest.mark.parametrize("limit", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_killed_evaluation_continues_to_identical_records(limit, tmp_path):
     def run(folder, limit):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -278,7 +278,7 @@ def test_other_images_or_another_score_in_the_same_folder_are_refused(sets, net,
     assert list(Path(tmp_path).glob("batches-*/id/clean-*.npz"))
 
 
-@pytest.mark.parametrize("preset", ["quick", "standard"])
+@pytest.mark.parametrize("preset", ["quick", pytest.param("standard", marks=pytest.mark.slow)])
 def test_an_ensemble_is_never_weaker_than_the_paper_on_any_image(preset, sets, net):
     (images, labels), ood_data = sets
     sets = (images[:8], labels[:8]), {"dark": ood_data["dark"][:6]}
