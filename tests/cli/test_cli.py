@@ -105,11 +105,8 @@ def cells(monkeypatch):
     """The cells that would be run: (config, folder)."""
     found = []
     monkeypatch.setattr("aloe_lightning.run.run_cell", lambda config, folder: found.append((config, folder)))
-<<<<<<< HEAD
     monkeypatch.setattr("aloe_lightning.cli.sweep.require_data", lambda words: None)
-=======
     monkeypatch.setattr("aloe_lightning.cli.sweep.missing_cells", lambda words, started: [])
->>>>>>> engines
     return found
 
 
