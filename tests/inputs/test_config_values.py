@@ -52,7 +52,7 @@ def answer(command, monkeypatch, capsys):
             command("objective=oe", *words)
         except SystemExit as end:
             code = end.code
-        return code, capsys.readouterr().err.strip().splitlines()[-1], cells
+        return code, (["", *capsys.readouterr().err.strip().splitlines()])[-1], cells
 
     yield run
     GlobalHydra.instance().clear()
