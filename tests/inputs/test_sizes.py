@@ -9,6 +9,7 @@ from aloe_lightning.data import LabelledArrays
 from aloe_lightning.data.batches import EpochSampler
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import SmallNet
+from aloe_lightning.objectives import Original
 from aloe_lightning.robustness import evaluate
 from data.fakes import noise
 
@@ -81,3 +82,12 @@ def test_a_training_set_of_one_image_has_one_class(count, tmp_path):
             data.statistics  # noqa: B018
     else:
         assert data.num_classes == 2
+
+
+@pytest.mark.parametrize("width", [1, 4, 7, 8])
+def test_a_net_of_any_width_is_trained_and_not_killed(width):
+    net = Original(net=SmallNet(3, width=width)).net
+    net(torch.rand(2, 3, 32, 32)).sum().backward()
+    is_channels_last = net.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert is_channels_last == (width >= 8)
+    assert net.conv1.weight.grad.abs().max() > 0
