@@ -267,7 +267,7 @@ class Harmful:
 
 def test_weights_that_are_nowhere(refused, tmp_path):
     line = refused(*TINY, "checkpoint=nowhere/weights.pt")
-    assert line.startswith(f"no checkpoint at {tmp_path / 'nowhere' / 'weights.pt'}: ")
+    assert line.startswith(f"no checkpoint at {tmp_path / 'nowhere' / 'weights.pt'}, which does not exist: ")
     assert "checkpoint=" in line
 
 
