@@ -105,6 +105,7 @@ def cells(monkeypatch):
     """The cells that would be run: (config, folder)."""
     found = []
     monkeypatch.setattr("aloe_lightning.run.run_cell", lambda config, folder: found.append((config, folder)))
+    monkeypatch.setattr("aloe_lightning.cli.sweep.require_data", lambda words: None)
     monkeypatch.setattr("aloe_lightning.cli.sweep.missing_cells", lambda words, started: [])
     return found
 
@@ -266,7 +267,7 @@ class Harmful:
 
 def test_weights_that_are_nowhere(refused, tmp_path):
     line = refused(*TINY, "checkpoint=nowhere/weights.pt")
-    assert line.startswith(f"no checkpoint at {tmp_path / 'nowhere' / 'weights.pt'}: ")
+    assert line.startswith(f"no checkpoint at {tmp_path / 'nowhere' / 'weights.pt'}, which does not exist: ")
     assert "checkpoint=" in line
 
 
@@ -485,7 +486,7 @@ def test_the_literal_command_ends_with_2_and_one_line(tmp_path):
 def test_a_home_folder_in_a_value_is_expanded_for_hydras_grammar_has_none(monkeypatch):
     monkeypatch.setenv("HOME", "/home/she")
     assert normalised(["+ood.mine=~/pictures", "data.train=a~/b", "-m"]) == [
-        *("-m", "+ood.mine=/home/she/pictures", "data.train=a~/b")
+        *("-m", "+ood.mine=/home/she/pictures", "data.train='a~/b'")
     ]
 
 

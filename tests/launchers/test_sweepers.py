@@ -17,9 +17,7 @@ TINY = [word for word in SWEEP if word[0] not in "-+" and not word.startswith(("
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("optuna") is None, reason="hydra-optuna-sweeper is not installed"
-)
+@pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="hydra-optuna-sweeper is not installed")
 def test_optuna_maximises_a_metric_by_name(tmp_path):
     words = ["-m", "hydra/sweeper=optuna", "objective=oe", "optimize=attacked_auroc/msp", "trainer.max_steps=5", *TINY]
     words += ["hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]

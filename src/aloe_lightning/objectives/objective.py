@@ -40,7 +40,8 @@ class Objective(LightningModule):
         outlier_weight: lambda, for objectives with outliers.
         joint_forward: inliers and outliers share one forward pass; false gives each its own pass, hence its own
             BatchNorm statistics, as in the paper's code.
-        channels_last: memory layout of the net; faster, and equal up to rounding.
+        channels_last: memory layout of the net; faster, and equal up to rounding. Not used for a net with a convolution
+            of fewer than 8 output channels, whose backward pass kills the process on a CPU (oneDNN of torch 2.14).
     """
 
     uses_outliers: ClassVar[bool] = True
@@ -59,7 +60,8 @@ class Objective(LightningModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last) if channels_last else net
+        usable = channels_last and not has_narrow_convolution(net)
+        self.net = net.to(memory_format=torch.channels_last) if usable else net
         self.optim = optim or Optim()
         self.attack = attack or PGD()
         self.inner_batchnorm = inner_batchnorm
@@ -132,3 +134,8 @@ def _inlier_values(logits: Tensor, labels: Tensor, kind: str) -> dict[str, Tenso
         f"train/inlier_accuracy_{kind}": (logits.argmax(1) == labels).float().mean(),
         f"train/inlier_confidence_{kind}": logits.float().softmax(1).amax(1).mean(),
     }
+
+
+def has_narrow_convolution(net: nn.Module) -> bool:
+    """Return whether a 2-D convolution of a net has fewer than 8 output channels."""
+    return any(isinstance(module, nn.Conv2d) and module.out_channels < 8 for module in net.modules())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from aloe_lightning.data.catalogue.card import Fit
-from aloe_lightning.data.images.integrity import read_npy
+from aloe_lightning.data.images.integrity import read_npy, refuse_cast
 from aloe_lightning.data.images.source import MappedImages
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import track
@@ -169,4 +169,6 @@ class NpyImages:
     def load(self) -> MappedImages:
         """Map the file; images are read when they are used."""
         file = Path(self.path).expanduser()
-        return MappedImages(read_npy(file, None), identity=identity_of([file], file.parent))
+        rows = read_npy(file, None)
+        refuse_cast(rows[:: max(1, len(rows) // 100)], file)
+        return MappedImages(rows, identity=identity_of([file], file.parent))
