@@ -182,7 +182,8 @@ def _refuse_unusable(file: Path, state: StateDict, core: StateDict) -> None:
     """Raise a UserError if weights would not be what the net was trained with: NaN, whole numbers, no values."""
     for name, tensor in state.items():
         is_plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
-        if not is_plain or tensor.is_floating_point() != core[name].is_floating_point() or tensor.is_complex():
+        is_rounded = core[name].is_floating_point() and not tensor.is_floating_point()  # counts may be averages
+        if not is_plain or is_rounded or tensor.is_complex():
             kind = "meta" if tensor.is_meta else f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
             raise UserError(f"{file.absolute()}: {name} is {kind}, no plain floating-point tensor: convert it first")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -202,7 +202,7 @@ def test_the_frozen_sample_does_not_depend_on_the_pictures_or_the_place(tmp_path
 
 
 def test_too_few_scenes_for_the_sample_are_message_of(tmp_path):
-    write(tmp_path / "places365" / "val_256" / "a.png", grey(1))
+    write(tmp_path / "places365" / "val_256" / "a.png", grey(9))
     assert "1 images where the official set has 10,000" in message_of("places365", tmp_path, verify=True)
     assert len(load("places365", tmp_path)) == 1
 
