@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
@@ -28,12 +29,14 @@ def test_optuna_maximises_a_metric_by_name(tmp_path):
     assert done.returncode == 0, done.stderr
     values = []
     for file in tmp_path.glob("outputs/demo/*/records.jsonl"):
-        (record,) = [
-            r
-            for r in map(json.loads, file.read_text().splitlines())
-            if (r["detector"], r["side"], r["metric"], r["ood"]) == ("msp", "both", "auroc", "demo")
-        ]
-        values.append(record["value"])
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+        values.append(
+            fmean(
+                r["value"]
+                for r in records
+                if (r["detector"], r["side"], r["metric"]) == ("msp", "both", "auroc") and r["ood"]
+            )
+        )
     assert len(values) == 3
     best = yaml.safe_load((tmp_path / "outputs" / "optimization_results.yaml").read_text())
     assert best["best_value"] == pytest.approx(max(values))
