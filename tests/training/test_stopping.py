@@ -10,9 +10,12 @@ import time
 from contextlib import nullcontext
 
 import pytest
+import torch
 
 from aloe_lightning.runtime.process import EXIT_CODE, Stopped, StopRequest
 from aloe_lightning.storage.cells import file_digest
+from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.training.trainer import saved_state
 from test_end_to_end import TINY
 
 LONGER = ("objective=oe", *TINY, "trainer.max_steps=60", "checkpoint_seconds=1000")
@@ -20,7 +23,7 @@ LONGER = ("objective=oe", *TINY, "trainer.max_steps=60", "checkpoint_seconds=100
 
 def test_sigterm_during_a_training_loses_no_step(command, tmp_path):
     words = [sys.executable, "-m", "aloe_lightning", *LONGER]
-    environment = {**os.environ, "ALOE_OUTPUTS": str(tmp_path / "stopped"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "ALOE_OUTPUTS": str(tmp_path / "stopped"), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(words, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as job:
         for line in job.stderr:
             if line.strip() == "oe: training":
@@ -39,6 +42,17 @@ def test_sigterm_during_a_training_loses_no_step(command, tmp_path):
     digests = {file_digest(path) for path in tmp_path.glob("*/models/demo-oe-*/weights.safetensors")}
     assert len(list(tmp_path.glob("*/models/demo-oe-*/weights.safetensors"))) == 2
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_training_that_goes_on_with_other_threads_says_that_its_weights_differ(tmp_path, caplog, more):
+    model = TrainedModel(tmp_path)
+    torch.save({"global_step": 5}, model.checkpoint)
+    model.save_progress(step=5, steps=9, seconds=1.0, threads=torch.get_num_threads() + more)
+    assert saved_state(model) == str(model.checkpoint)
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert bool(warned) == bool(more and not torch.cuda.is_available())
+    assert all(f"OMP_NUM_THREADS={torch.get_num_threads() + 1} makes them equal" in message for message in warned)
 
 
 def ask_to_stop(number, steps=(), deferred=False):

@@ -61,7 +61,7 @@ class TrainedModel:
 
     @property
     def progress(self) -> dict[str, float]:
-        """`step`, `steps` and `seconds` of an unfinished training; empty if there is none."""
+        """`step`, `steps`, `seconds` and processor `threads` of an unfinished training; empty if there is none."""
         return read_json(self.folder / "progress.json") if self.checkpoint.is_file() else {}
 
     def start(self, *, discard: bool) -> None:

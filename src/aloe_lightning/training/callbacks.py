@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from aloe_lightning.data import RobustOODData
@@ -79,7 +80,12 @@ class StateSaver(Callback):
             with atomic_write(self.model.checkpoint) as part:
                 trainer.save_checkpoint(part, weights_only=False)
             steps = int(trainer.estimated_stepping_batches)
-            self.model.save_progress(step=trainer.global_step, steps=steps, seconds=self.training_seconds)
+            self.model.save_progress(
+                step=trainer.global_step,
+                steps=steps,
+                seconds=self.training_seconds,
+                threads=torch.get_num_threads(),
+            )
         except UserError as error:
             log.warning("the state of the training is not saved: %s", error)
             if trainer.world_size > 1:

@@ -68,7 +68,7 @@ def fit(trainer: Trainer, objective: Objective, data: RobustOODData, model: Trai
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
-            objective, datamodule=data, ckpt_path=on_first_process(lambda: _saved_state(model)), weights_only=True
+            objective, datamodule=data, ckpt_path=on_first_process(lambda: saved_state(model)), weights_only=True
         )
     except Stopped:
         raise
@@ -82,7 +82,7 @@ def fit(trainer: Trainer, objective: Objective, data: RobustOODData, model: Trai
             signal.signal(signal.SIGINT, handler)
 
 
-def _saved_state(model: TrainedModel) -> str | None:
+def saved_state(model: TrainedModel) -> str | None:
     """Return the file that the training resumes from; None if there is none, or if it is damaged."""
     if not model.checkpoint.is_file():
         return None
@@ -92,4 +92,13 @@ def _saved_state(model: TrainedModel) -> str | None:
         log.warning("%s is damaged (%s): training from the beginning", model.checkpoint, type(error).__name__)
         return None
     log.info("resuming after step %d of an interrupted training: %s", step, model.folder)
+    before, now = int(model.progress.get("threads", 0)), torch.get_num_threads()
+    if before and before != now and not torch.cuda.is_available():
+        log.warning(
+            "saved with %d processor threads, continued with %d: the weights will differ by rounding from those of an "
+            "undisturbed training; OMP_NUM_THREADS=%d makes them equal",
+            before,
+            now,
+            before,
+        )
     return str(model.checkpoint)
