@@ -456,6 +456,14 @@ def test_flags_come_first_with_their_values_and_overrides_after(arguments, expec
     assert normalised(arguments) == expected
 
 
+def test_only_a_further_process_of_lightning_is_given_the_folder_of_the_run(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UserError, match="set paths.outputs= or study="):
+        normalised(["hydra.run.dir=somewhere"])
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning sets it
+    assert normalised(["hydra.run.dir=somewhere"]) == ["hydra.run.dir=somewhere"]
+
+
 flags = st.sampled_from([["-m"], ["--multirun"], ["--config-dir", "d"], ["-cn", "n"], ["--cfg=job"], ["--help"]])
 words = st.sampled_from([["epsilon=1,2"], ["+experiment=x"], ["~batch"], ["seed=-1"], ["objective=oe"]])
 

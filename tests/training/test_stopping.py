@@ -48,15 +48,17 @@ def test_sigterm_during_a_training_loses_no_step(command, tmp_path):
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_training_that_goes_on_with_other_threads_says_that_its_weights_differ(tmp_path, caplog, more):
-    model = TrainedModel(tmp_path)
+@pytest.mark.parametrize(("device", "more", "warnings"), [("cpu", 1, 1), ("cpu", 0, 0), ("cuda", 1, 0)])
+def test_a_training_that_goes_on_with_other_threads_says_that_its_weights_differ(
+    tmp_path, caplog, device, more, warnings
+):
+    model, threads = TrainedModel(tmp_path), torch.get_num_threads() + more
     torch.save({"global_step": 5}, model.checkpoint)
-    model.save_progress(step=5, steps=9, seconds=1.0, threads=torch.get_num_threads() + more)
-    assert saved_state(model) == str(model.checkpoint)
-    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert bool(warned) == bool(more and not torch.cuda.is_available())
-    assert all(f"OMP_NUM_THREADS={torch.get_num_threads() + 1} makes them equal" in message for message in warned)
+    model.save_progress(step=5, steps=9, seconds=1.0, threads=threads)
+    assert saved_state(model, torch.device(device)) == str(model.checkpoint)
+    messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(messages) == warnings
+    assert all(f"OMP_NUM_THREADS={threads} makes them equal" in message for message in messages)
 
 
 def ask_to_stop(number, steps=(), deferred=False):

@@ -66,10 +66,10 @@ def build_trainer(settings: dict[str, Any], logger: Logger, saver: StateSaver, l
 def fit(trainer: Trainer, objective: Objective, data: RobustOODData, model: TrainedModel) -> None:
     """Train, from the beginning or from the last saved state of an interrupted training of the same net."""
     handler = signal.getsignal(signal.SIGINT)
+    device = trainer.strategy.root_device
     try:
-        trainer.fit(
-            objective, datamodule=data, ckpt_path=on_first_process(lambda: saved_state(model)), weights_only=True
-        )
+        state = on_first_process(lambda: saved_state(model, device))
+        trainer.fit(objective, datamodule=data, ckpt_path=state, weights_only=True)
     except Stopped:
         raise
     except SystemExit as end:
@@ -82,8 +82,8 @@ def fit(trainer: Trainer, objective: Objective, data: RobustOODData, model: Trai
             signal.signal(signal.SIGINT, handler)
 
 
-def saved_state(model: TrainedModel) -> str | None:
-    """Return the file that the training resumes from; None if there is none, or if it is damaged."""
+def saved_state(model: TrainedModel, device: torch.device) -> str | None:
+    """Return the file that a training on the device resumes from; None if there is none, or if it is damaged."""
     if not model.checkpoint.is_file():
         return None
     try:
@@ -93,7 +93,7 @@ def saved_state(model: TrainedModel) -> str | None:
         return None
     log.info("resuming after step %d of an interrupted training: %s", step, model.folder)
     before, now = int(model.progress.get("threads", 0)), torch.get_num_threads()
-    if before and before != now and not torch.cuda.is_available():
+    if before and before != now and device.type == "cpu":
         log.warning(
             "saved with %d processor threads, continued with %d: the weights will differ by rounding from those of an "
             "undisturbed training; OMP_NUM_THREADS=%d makes them equal",
