@@ -39,7 +39,7 @@ class OutlierMining:
 
     def connect(self, data: RobustOODData, net: nn.Module) -> None:
         """Choose the outliers of a data module's batches."""
-        data.choose_outliers = partial(self.choose, seed=data.seed, images=data.outlier_images, net=net)
+        data.choose_outliers_by(partial(self.choose, seed=data.seed, images=data.outlier_images, net=net))
 
     def choose(self, candidates: Tensor, epoch: int, *, seed: int, images: ImageSource, net: nn.Module) -> Tensor:
         """Return the outliers of this process in an epoch, a quarter of the candidates, in random order.
