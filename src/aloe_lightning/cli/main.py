@@ -202,7 +202,8 @@ def normalised(arguments: Sequence[str]) -> list[str]:
     words = iter(arguments)
     for word in words:
         if not word.startswith("-"):
-            if word.lstrip("+").startswith(FOLDER_KEYS):
+            # Lightning starts further processes with the folder that Hydra gave to the first.
+            if word.lstrip("+").startswith(FOLDER_KEYS) and not started_by_a_launcher():
                 raise UserError(
                     f"{word}: the folder of a run is paths.outputs/study/cell; set paths.outputs= or study="
                 )
