@@ -1,4 +1,4 @@
-"""Losses of the paper as functions of logits: (N, K) -> (N,), one value per sample, never reduced here."""
+"""Losses as functions of logits: (N, K) -> (N,), one value per sample, never reduced here."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,3 +45,27 @@ def entropy(logits: Tensor) -> Tensor:
     # softmax * log_softmax, not exp(log p) * log p: rounding near saturation changes the sign of some gradients, and
     # this form gives the perturbations of the paper's code.
     return -(z.softmax(dim=1) * z.log_softmax(dim=1)).sum(dim=1)
+
+
+def kl_divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return KL(softmax(reference) || softmax(logits)), the consistency term of TRADES (arXiv:1901.08573).
+
+    Args:
+        logits: (N, K).
+        reference: (N, K), logits of the clean images; the gradient flows through both arguments.
+
+    Returns:
+        (N,), non-negative.
+    """
+    p, q = reference.float().log_softmax(dim=1), logits.float().log_softmax(dim=1)
+    return F.kl_div(q, p, reduction="none", log_target=True).sum(dim=1)
+
+
+def max_log_confidence(logits: Tensor) -> Tensor:
+    """Return max_k log F(x)_k, the outlier term of ACET (Hein et al., arXiv:1812.05720): (N, K) -> (N,), at most 0."""
+    return logits.float().log_softmax(dim=1).amax(dim=1)
+
+
+def rejection_loss(logits: Tensor) -> Tensor:
+    """Return -log F(x)_(K+1), the cross-entropy to the rejection class: (N, K + 1) -> (N,), non-negative."""
+    return -logits.float().log_softmax(dim=1)[:, -1]

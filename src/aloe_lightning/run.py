@@ -109,6 +109,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
         metadata = trained_weights(config, trainer, objective, data, model, saver)
         share_state(objective.net.to(device))
 
+        classifier = with_features(objective.classifier(data.inliers.num_classes))
         started = time.monotonic()
         fit_fingerprints = {
             name: fit_fingerprint(config, name, detector.requires_outliers) for name, detector in detectors.items()
@@ -124,7 +125,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
         if config["recompute"] != "nothing":
             on_first_process(store.discard)
         options = {"seed": config["seed"], "label": label, "data": fit_data, "store": store}
-        evaluation = evaluate(with_features(objective.net), detectors, id_set, ood_sets, attack, settings, **options)
+        evaluation = evaluate(classifier, detectors, id_set, ood_sets, attack, settings, **options)
         seconds = round(time.monotonic() - started, 1)
         titles = {name: detector.title for name, detector in detectors.items()}
         cell = _cell(config, objective, attack.describe(), data, metadata)

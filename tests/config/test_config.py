@@ -82,11 +82,13 @@ def test_every_choice_of_a_group_composes(group):
         if (group, file.stem) in (("net", "file"), ("net", "custom")):
             base = [*base, "net.path=net.pt2" if file.stem == "file" else "net._target_=aloe_lightning.nets.SavedNet"]
             base += ["+net.path=net.pt2"] if file.stem == "custom" else []
+        if (group, file.stem) == ("detector", "rejection"):
+            base = ["objective=atom"]
         node = content_of(*base, f"{group}={file.stem}")[group]
         assert set(yaml.safe_load(file.read_text())) - {"defaults"} <= set(node)
 
 
-@pytest.mark.parametrize("name", ["original", "oe", "adv", "aoe", "aloe"])
+@pytest.mark.parametrize("name", ["original", "oe", "adv", "aoe", "aloe", "acet", "halo", "ntom", "atom"])
 def test_an_objective_is_built_by_the_class_of_its_name(name):
     node = content_of(f"objective={name}")["objective"]
     assert node["name"] == name

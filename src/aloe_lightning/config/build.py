@@ -59,7 +59,10 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
 
 
 def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
-    """Return the net for the classes and the normalisation of the data; UserError if the data do not state them."""
+    """Return the net for the classes and the normalisation of the data; UserError if the data do not state them.
+
+    It has one output more if the objective has a rejection class.
+    """
     parameters = describe(config["net"]["_target_"]).parameters
     # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
     taken = [key for key in SUPPLIED["net"] if key in parameters]
@@ -71,7 +74,10 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
             f"set {', '.join(f'data.{key}' for key in missing)}"
         )
     node = {key: value for key, value in config["net"].items() if not (key in taken and value is None)}
-    net: nn.Module = build(node, "net", **{key: getattr(data, key) for key in taken})
+    supplied = {key: getattr(data, key) for key in taken}
+    if describe(config["objective"]["_target_"]).constants.get("rejection_class") and "num_classes" in taken:
+        supplied["num_classes"] += 1
+    net: nn.Module = build(node, "net", **supplied)
     return net
 
 

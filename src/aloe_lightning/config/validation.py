@@ -122,6 +122,12 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
     if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
         yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
+    rejects = describe(content["objective"]["_target_"]).constants.get("rejection_class", False)
+    for name, node in content["detector"].items():
+        if describe(node["_target_"]).constants.get("requires_rejection_class") and not rejects:
+            yield f"detector.{name} requires a net with a rejection class: objective=ntom or objective=atom"
+    if rejects and content["net"].get("num_classes") is not None:
+        yield "net.num_classes is not set here: it is the number of classes of the data, and one for outliers"
     if ".." in Path(content["study"]).parts + Path(content["cell"]).parts:
         yield f"study={content['study']} leaves the folder of the results: choose paths.outputs="
     for name in content["ood"]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from aloe_lightning.data.datamodule import BatchSizes, InDistribution, RobustOODData, UnlabelledDataset
     from aloe_lightning.data.images.files import ImageFolder, NpyImages
     from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImages
+    from aloe_lightning.data.mining import OutlierMining
     from aloe_lightning.data.sets.cifar import CIFAR10, CIFAR100, CIFAR10Test, CIFAR100Test
     from aloe_lightning.data.sets.custom import CustomDataset, LabelledArrays, LabelledFolder
     from aloe_lightning.data.sets.demo import Demo, DemoOOD, DemoOutliers
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from aloe_lightning.data.sets.svhn import SVHN
     from aloe_lightning.data.test_only import NoOutliers, TestFolder
 
-__all__ = ["Batch", "BatchSizes", "InDistribution", "RobustOODData", "UnlabelledDataset"]
+__all__ = ["Batch", "BatchSizes", "InDistribution", "OutlierMining", "RobustOODData", "UnlabelledDataset"]
 __all__ += ["ImageFolder", "ImageSet", "ImageSource", "MappedImages", "NpyImages", "PictureSet"]
 __all__ += ["CIFAR10", "CIFAR100", "GTSRB", "CustomDataset", "Demo", "LabelledArrays", "LabelledFolder"]
 __all__ += ["SVHN", "CIFAR10Test", "CIFAR100Test", "DemoOOD", "NoOutliers", "TestFolder"]

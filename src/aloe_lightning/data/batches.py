@@ -1,6 +1,6 @@
 """Training batches: the choice of inliers and outliers for each step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,9 @@ from torch.utils.data import Dataset, Sampler
 from aloe_lightning.data.images.source import ImageSource, Order
 from aloe_lightning.runtime.distributed import rank_and_world_size
 from aloe_lightning.runtime.seeding import generator, seed_of
+
+CANDIDATES = 4
+"""Candidates for each outlier of an epoch where outliers are chosen by the net, as in the code of NTOM and ATOM."""
 
 
 class Batch(NamedTuple):
@@ -73,6 +76,8 @@ class EpochSampler(Sampler[BatchIndices]):
         self.inlier_batch, self.outlier_batch = inlier_batch, outlier_batch if num_outliers else 0
         self.seed, self.outlier_order = seed, outlier_order
         self.epoch = self.skipped = 0
+        self.choose_outliers: Callable[[Tensor, int], Tensor] | None = None
+        """This process's candidates (4 n,) and the epoch -> its outliers (n,); None: the epoch's first n in order."""
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this before each one."""
@@ -90,7 +95,11 @@ class EpochSampler(Sampler[BatchIndices]):
         order = generator(self.seed, "order", self.epoch)
         share = self.num_inliers // world
         inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
-        outliers = self._outliers(len(self) * self.outlier_batch, order)
+        count = len(self) * self.outlier_batch
+        if self.choose_outliers is None:
+            outliers = self._outliers(count, order)
+        else:
+            outliers = self.choose_outliers(self._outliers(CANDIDATES * count, order), self.epoch)
         first, self.skipped = self.skipped, 0
         for step in range(first, len(self)):
             inlier_batch = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]

@@ -1,6 +1,6 @@
 """The LightningDataModule: combines in-distribution data, outliers and OOD test sets of any kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -116,6 +116,7 @@ class RobustOODData(LightningDataModule):
         self.uses_outliers = uses_outliers and outliers is not None
         self.perceptual_distance = perceptual_distance
         self.duplicates: Duplicates | None = None
+        self._choose_outliers: Callable[[Tensor, int], Tensor] | None = None
         self._training: TrainingImages | None = None
         self._sampler: EpochSampler | None = None
 
@@ -136,9 +137,16 @@ class RobustOODData(LightningDataModule):
             seed=self.seed,
             outlier_order="shuffled" if outliers is None else outliers.order,
         )
+        self._sampler.choose_outliers = self._choose_outliers
         # batch_size=None: an item of the sampler is a whole batch already. DataLoader types its sampler too narrowly.
         sampler: Any = self._sampler
         return DataLoader(self._training, sampler=sampler, batch_size=None, num_workers=self.num_workers)
+
+    def choose_outliers_by(self, choose: Callable[[Tensor, int], Tensor]) -> None:
+        """Let a function choose the outliers of each epoch; see `EpochSampler.choose_outliers`."""
+        self._choose_outliers = choose
+        if self._sampler is not None:  # Lightning asks for the loader before it calls the objective's hooks
+            self._sampler.choose_outliers = choose
 
     def skip_batches(self, count: int) -> None:
         """Skip the first batches of the next epoch when resuming."""

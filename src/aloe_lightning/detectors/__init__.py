@@ -11,6 +11,7 @@ from aloe_lightning.detectors.logits import MSP, Energy, MaxLogit, max_softmax
 from aloe_lightning.detectors.mahalanobis import Mahalanobis
 from aloe_lightning.detectors.odin import ODIN
 from aloe_lightning.detectors.pytorch_ood import PytorchOOD
+from aloe_lightning.detectors.rejection import Rejection
 
 __all__ = [
     "KNN",
@@ -28,6 +29,7 @@ __all__ = [
     "MaxLogit",
     "PytorchOOD",
     "ReAct",
+    "Rejection",
     "ScoreFn",
     "ViM",
     "max_softmax",

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -11,10 +11,12 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from aloe_lightning.attacks import PGD, Attack, BatchNormMode, frozen_eval
-from aloe_lightning.data import Batch
+from aloe_lightning.data import Batch, OutlierMining, RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
+from aloe_lightning.nets import RejectionNet
 from aloe_lightning.objectives.optim import Optim
+from aloe_lightning.runtime.seeding import seed_of
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NonNegativeFloat
 
@@ -30,6 +32,10 @@ def negative_log_likelihood(labels: Tensor) -> LogitsLoss:
 @checked
 class Objective(LightningModule):
     """A training objective over batches of inliers and outliers; each subclass states its equation.
+
+    What an objective uses is stated by its class attributes alone. With a `rejection_class` the net has K + 1 outputs,
+    the last for outliers. `outlier_loss` is the loss of outliers that is logged. `mining`, if it is set, chooses the
+    outliers of each epoch.
 
     Args:
         net: images (N, 3, H, W) in [0, 1] -> logits (N, K), normalisation inside.
@@ -47,6 +53,9 @@ class Objective(LightningModule):
     uses_outliers: ClassVar[bool] = True
     perturbs_inliers: ClassVar[bool] = True
     perturbs_outliers: ClassVar[bool] = True
+    rejection_class: ClassVar[bool] = False
+    outlier_loss = staticmethod(uniform_cross_entropy)
+    mining: OutlierMining | None = None
 
     def __init__(
         self,
@@ -98,6 +107,32 @@ class Objective(LightningModule):
             return [self.net(images) for images in parts]
         return list(torch.split(self.net(torch.cat(parts)), [len(images) for images in parts]))
 
+    def classifier(self, num_classes: int) -> nn.Module:
+        """Return the net as a classifier of K classes, for the evaluation."""
+        return RejectionNet(self.net, num_classes) if self.rejection_class else self.net
+
+    def on_fit_start(self) -> None:
+        """Let the data module choose outliers by mining, if this objective does."""
+        if self.mining is not None:
+            data = getattr(self.trainer, "datamodule", None)
+            if not isinstance(data, RobustOODData) or not data.uses_outliers:
+                raise UserError(f"{type(self).__name__} chooses among the outliers of a RobustOODData: give outliers=")
+            self.mining.connect(data, self.net)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout and other randomness of the net by the batch, so that a resumed training draws the same."""
+        torch.manual_seed(seed_of(batch.seed, "net"))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the outliers that were chosen for the current epoch."""
+        if self.mining is not None:
+            checkpoint["mining"] = self.mining.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the outliers that were chosen for the current epoch."""
+        if self.mining is not None:
+            self.mining.load_state(checkpoint["mining"])
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return SGD and its per-step schedule over the whole training."""
         sgd, schedule = self.optim.build(self.net, int(self.trainer.estimated_stepping_batches))
@@ -117,23 +152,27 @@ class Objective(LightningModule):
             raise UserError(f"training diverged: the loss is {loss.item()} at step {self.global_step}; lower optim.lr")
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
         kind = "adversarial" if self.perturbs_inliers else "clean"
-        values |= _inlier_values(z, batch.labels, kind)
+        values |= self._inlier_values(z, batch.labels, kind)
         if self.perturbs_inliers:
             with frozen_eval(self.net):
-                values |= _inlier_values(self.net(batch.inliers), batch.labels, "clean")
+                values |= self._inlier_values(self.net(batch.inliers), batch.labels, "clean")
         if z_out is not None:
             kind = "adversarial" if self.perturbs_outliers else "clean"
-            values[f"train/outlier_loss_{kind}"] = uniform_cross_entropy(z_out).mean()
-            values[f"train/outlier_confidence_{kind}"] = z_out.float().softmax(1).amax(1).mean()
+            values[f"train/outlier_loss_{kind}"] = self.outlier_loss(z_out).mean()
+            values[f"train/outlier_confidence_{kind}"] = self._confidence(z_out)
         self.log_dict({name: value.to(self.device) for name, value in values.items()}, batch_size=len(batch.labels))
 
+    def _inlier_values(self, logits: Tensor, labels: Tensor, kind: str) -> dict[str, Tensor]:
+        predicted = logits[:, : logits.shape[1] - self.rejection_class].argmax(1)
+        return {
+            f"train/inlier_loss_{kind}": cross_entropy(logits, labels).mean(),
+            f"train/inlier_accuracy_{kind}": (predicted == labels).float().mean(),
+            f"train/inlier_confidence_{kind}": self._confidence(logits),
+        }
 
-def _inlier_values(logits: Tensor, labels: Tensor, kind: str) -> dict[str, Tensor]:
-    return {
-        f"train/inlier_loss_{kind}": cross_entropy(logits, labels).mean(),
-        f"train/inlier_accuracy_{kind}": (logits.argmax(1) == labels).float().mean(),
-        f"train/inlier_confidence_{kind}": logits.float().softmax(1).amax(1).mean(),
-    }
+    def _confidence(self, logits: Tensor) -> Tensor:
+        """Return the mean probability of the most probable class, the rejection class apart."""
+        return logits.float().softmax(1)[:, : logits.shape[1] - self.rejection_class].amax(1).mean()
 
 
 def has_narrow_convolution(net: nn.Module) -> bool:

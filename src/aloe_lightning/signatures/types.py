@@ -26,7 +26,7 @@ Text = Annotated[str, Len(1)]
 class Effect:
     """Annotation that limits which results the value of a parameter affects; without it, all results."""
 
-    on: Literal["nothing", "test images", "location"]
+    on: Literal["nothing", "test images", "location", "one net"]
 
 
 NO_EFFECT = Effect("nothing")
@@ -35,6 +35,9 @@ TEST_IMAGES = Effect("test images")
 """Selects test images; no training depends on it."""
 LOCATION = Effect("location")
 """Location of files; affects results only if their content is not verified."""
+ONE_NET = Effect("one net")
+"""Belongs to a single trained net, as its seed does, such as weights that its training reads; nets that differ in it
+may share a table."""
 
 
 def key(comment: str, default: Any = MISSING) -> Any:

@@ -66,7 +66,8 @@ def fingerprint_of(config: DictConfig | Mapping[str, Any], subject: Subject) -> 
             return _digest(reduced.training())
         shared = {key: reduced.relevant(key) for key in TABLE_KEYS}
         if subject == "table":
-            return _digest({**shared, "objective": reduced.relevant("objective") | {"class": ""}})
+            objective = reduced.settings(reduced.value("objective"), table=True)
+            return _digest({**shared, "objective": objective | {"class": ""}})
         return _digest({**shared, **{key: reduced.relevant(key) for key in ("objective", "detector", "checkpoint")}})
     except (LookupError, TypeError, AttributeError, ValueError):
         return "invalid"
@@ -144,10 +145,13 @@ class _ResultSettings:
         unverified = {} if self.verified else {"unverified": self.root}
         return {"name": node.get("name"), **self.settings(node, *ignored_keys, training=training), **unverified}
 
-    def settings(self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False) -> dict[str, Any]:
+    def settings(
+        self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False, table: bool = False
+    ) -> dict[str, Any]:
         """Return the class of a node, and its non-default arguments that affect results."""
         description = describe(str(node["_target_"]))
-        ignored_effects = {"nothing", *(["test images"] if training else []), *(["location"] if self.verified else [])}
+        ignored = {"nothing": True, "test images": training, "location": self.verified, "one net": table}
+        ignored_effects = {effect for effect, is_ignored in ignored.items() if is_ignored}
         relevant: dict[str, Any] = {"class": description.identity}
         for name, value in node.items():
             parameter = description.parameters.get(name)

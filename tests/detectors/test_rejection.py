@@ -1,0 +1,49 @@
+"""The rejection class: the classifier next to it, and the detector that reads it."""
+
+import math
+
+import pytest
+import torch
+
+from aloe_lightning.attacks import PGD, frozen_eval
+from aloe_lightning.detectors import MSP, Rejection
+from aloe_lightning.errors import UserError
+from aloe_lightning.nets import RejectionNet, SmallNet
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return RejectionNet(SmallNet(5, width=8), 4).eval()
+
+
+def test_the_classifier_has_the_logits_of_the_classes_and_the_features_of_its_net(net, images):
+    with torch.no_grad():
+        assert torch.equal(net(images), net.net(images)[:, :4])
+        assert all(map(torch.equal, net.features(images), net.net.features(images)))
+        logits = net.net(images)[:, :4].double().tolist()
+    by_hand = [max(math.exp(v) for v in row) / sum(math.exp(v) for v in row) for row in logits]
+    assert MSP().fit(net)(images).tolist() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_the_score_is_the_log_odds_against_the_rejection_class(net, images):
+    with torch.no_grad():
+        p = net.net(images).double().softmax(1)[:, 4]
+    scores = Rejection().fit(net)(images)
+    torch.testing.assert_close(scores, ((1 - p) / p).log(), rtol=1e-5, atol=1e-6)
+    assert scores.argsort().tolist() == (-p).argsort().tolist()  # the order of the authors' score
+
+
+def test_attacks_move_the_score_towards_the_other_side(net, images):
+    fitted = Rejection().fit(net)
+    with frozen_eval(net):
+        for membership, sign in (("ood", 1), ("id", -1)):
+            attacked = PGD(epsilon=3, steps=4, random_start=False)(images, fitted.loss(membership))
+            assert (sign * (fitted(attacked) - fitted(images)) > 0).all()
+
+
+def test_nets_without_a_rejection_class_are_refused(net, images):
+    with pytest.raises(UserError, match="objective=ntom or atom"):
+        Rejection().fit(net.net)
+    with pytest.raises(UserError, match=r"5 \+ 1; SmallNet has 5"):
+        RejectionNet(net.net, 5)(images)
