@@ -112,8 +112,21 @@ class Torchvision(LibraryNet):
             options |= {"aux_logits": False, "init_weights": True}
         try:
             net = models.get_model(model, weights=weights, **options)
+        except OSError as error:  # of urllib
+            raise UserError(
+                f"cannot download the weights {weights} of torchvision's {model} ({error}): download them where there "
+                "is a network, and give the file as checkpoint="
+            ) from error
         except (ValueError, KeyError) as error:
-            raise UserError(f"torchvision's {model}: {str(error).splitlines()[0]}") from error
+            advice = (
+                ""
+                if weights is None or num_classes is None
+                else (
+                    f"; {weights} has the classes of ImageNet and the data have {num_classes}: give data.num_classes=1000 "
+                    "(the clean accuracy is not known then), or weights of your classes as checkpoint="
+                )
+            )
+            raise UserError(f"torchvision's {model}: {str(error).splitlines()[0]}{advice}") from error
         super().__init__(net, _torchvision_preprocessing(model, weights), mean, std, size, layers)
 
     def __str__(self) -> str:
