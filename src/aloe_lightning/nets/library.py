@@ -119,14 +119,11 @@ class Torchvision(LibraryNet):
             ) from error
         except (ValueError, KeyError) as error:
             advice = (
-                ""
-                if weights is None or num_classes is None
-                else (
-                    f"; {weights} has the classes of ImageNet and the data have {num_classes}: give data.num_classes=1000 "
-                    "(the clean accuracy is not known then), or weights of your classes as checkpoint="
-                )
+                f"; {weights} has the classes of ImageNet, the data have {num_classes}: give data.num_classes=1000 (then "
+                "the clean accuracy is not known), or weights of these classes as checkpoint="
             )
-            raise UserError(f"torchvision's {model}: {str(error).splitlines()[0]}{advice}") from error
+            advice = "" if weights is None or num_classes is None else advice
+            raise UserError(f"torchvision's {model}: {str(error).splitlines()[0].rstrip('.')}{advice}") from error
         super().__init__(net, _torchvision_preprocessing(model, weights), mean, std, size, layers)
 
     def __str__(self) -> str:
