@@ -201,6 +201,14 @@ def test_probabilities_are_not_taken_for_logits(sets, net):
     assert log.number("auroc", side="none") == pytest.approx(plain.number("auroc", side="none"), abs=1e-9)
 
 
+def test_arrays_and_empty_batches_are_named(sets, net):
+    (images, labels), ood_data = sets
+    with pytest.raises(UserError, match=r"is ndarray; .*torch\.from_numpy\(images\) converts it"):
+        paper(net, (images.numpy(), labels), ood_data)
+    with pytest.raises(UserError, match="it is empty"):
+        paper(net, (images[:0], labels[:0]), ood_data)
+
+
 def test_random_order_and_random_images_are_refused(sets, net):
     (images, labels), ood_data = sets
     loader = DataLoader(TensorDataset(images, labels), shuffle=True)

@@ -119,8 +119,8 @@ class Torchvision(LibraryNet):
             ) from error
         except (ValueError, KeyError) as error:
             advice = (
-                f"; {weights} has the classes of ImageNet, the data have {num_classes}: give data.num_classes=1000 (then "
-                "the clean accuracy is not known), or weights of these classes as checkpoint="
+                f"; {weights} has the classes of ImageNet, the data have {num_classes}: give data.num_classes=1000 "
+                "(then the clean accuracy is not known), or weights of these classes as checkpoint="
             )
             advice = "" if weights is None or num_classes is None else advice
             raise UserError(f"torchvision's {model}: {str(error).splitlines()[0].rstrip('.')}{advice}") from error

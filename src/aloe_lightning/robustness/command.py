@@ -72,9 +72,9 @@ def evaluate_given(
     if config["recompute"] != "nothing":
         for stored in folder.glob("batches-*"):
             shutil.rmtree(stored)
-    mean = describe(config["net"]["_target_"]).parameters.get("mean")
+    parameter = describe(config["net"]["_target_"]).parameters.get("mean")
     # The builder gives mean and std of the data to a net that requires them; before any other net they are put here.
-    given = {"mean": data.mean, "std": data.std} if mean is None or mean.default is None else {}
+    mean, std = (data.mean, data.std) if parameter is None or parameter.default is None else (None, None)
     result = evaluate(
         net,
         _limited(images_of("id", data.test, size, count or 16), settings["max_id"]),
@@ -87,7 +87,8 @@ def evaluate_given(
         batch_size=count,
         folder=folder,
         name=config["net"]["name"],
-        **given,
+        mean=mean,
+        std=std,
     )
     result.save(folder)
     records = records_of(
