@@ -34,7 +34,7 @@ REFUSED = {
     "switches": (LABELS == 1, "labels are bool"),
     "one-hot": (np.eye(2, dtype=int)[LABELS], "labels are int64 (8, 2)"),
     "column": (LABELS[:, None], "labels are int64 (8, 1)"),
-    "too few": (LABELS[:7], "labels are int64 (7,)"),
+    "too few": (LABELS[:7], "8 images, but 7 labels"),
     "identifiers": (LABELS * 10**7, "no images of the classes [1, 2, 3, 4, 5]"),
     "huge": (LABELS * 10**12, "labels are in 0..1000000000000"),
     "beyond int64": (LABELS.astype(np.uint64) * np.uint64(2**63 + 1), "labels are in 0..9223372036854775809"),

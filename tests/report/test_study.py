@@ -6,12 +6,14 @@ import os
 import random
 import time
 from statistics import mean
+from types import SimpleNamespace
 
 import pytest
 from synthetic_runs import OBJECTIVES, cell, write_run
 
 from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.report import report, show_studies, write_study
+from aloe_lightning.report.table_layouts import _marked
 
 
 def study(folder, epsilons=(1,), **changes):
@@ -99,6 +101,38 @@ def test_only_data_sets_of_the_paper_are_compared_with_it(tmp_path):
     text = (tmp_path / "tables.md").read_text()
     assert "outliers 300K Random Images;" in text
     assert "the paper's" not in text
+
+
+def test_a_cell_that_is_not_in_the_tables_is_printed_below_them(tmp_path, capsys):
+    """Otherwise a second command would print the numbers of the first."""
+    study(tmp_path / "study")
+    write_run(tmp_path / "study" / "other", cell(protocol="ffffffff"), 9)
+    for run in (tmp_path / "study").iterdir():
+        (run / "config.json").write_text("{}")
+        os.utime(run / "config.json", (1, 1) if run.name != "other" else None)
+    write_study(tmp_path / "study")
+    capsys.readouterr()
+    show_studies(tmp_path, since=2)
+    tables, _, own = capsys.readouterr().out.partition("NOT in these tables")
+    assert str(tmp_path / "study" / "other") in own
+    assert "Their own tables" in own
+    assert ("ADV" in tables, "ADV" in own) == (True, False)
+    os.utime(tmp_path / "study" / "other" / "config.json", (1, 1))
+    show_studies(tmp_path, since=2)
+    assert "NOT in these tables" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [
+        ([100, 99.998, 100], [False, False, False]),
+        ([97.921, 98, 97.919], [True, False, True]),
+        ([3], [False]),
+    ],
+)
+def test_every_best_number_of_a_column_is_marked_as_it_is_shown(values, marks):
+    cells = [SimpleNamespace(metric="fpr95", value=value) for value in values]
+    assert [mark for _, mark in _marked([*cells, None])] == [*marks, False]
 
 
 def test_two_data_sets_of_a_study_are_both_tabulated(tmp_path):

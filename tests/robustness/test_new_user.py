@@ -53,7 +53,7 @@ def test_photos_from_python_in_eight_lines(photos, tmp_path):
     first = done.stdout.splitlines()
     assert first[0] == "ResNet gives logits of 3 classes"
     assert first[1] == "images: 224x224 pixels"
-    assert first[3].startswith("clean accuracy: 100.00 %")
+    assert first[4].startswith("clean accuracy: 100.00 %")
     page = (tmp_path / "report" / "robustness.html").read_text()
     assert "resized to 224x224 pixels from 96x80" in page
     assert page.index("clean accuracy: 100.00 %") < page.index("<table>")
@@ -92,6 +92,27 @@ def test_photos_from_the_command_line(photos, command, capsys):
     assert rows
     command(*words)
     assert "done before" in capsys.readouterr().err
+
+
+def test_normalisation_of_the_data_is_put_before_a_class_that_does_not_take_it(photos, command, capsys, monkeypatch):
+    """It was ignored without a word: the net got pixels, and its numbers were wrong."""
+    (photos / "nets_of_a_user.py").write_text("from torchvision.models import resnet18 as net\n\n\n"
+        "def resnet(num_classes):\n    return net(num_classes=num_classes)\n")  # fmt: skip
+    monkeypatch.syspath_prepend(photos)
+    words = [
+        "+experiment=attack",
+        "attack=paper",
+        "attack.eval.steps=1",
+        "data.size=96",
+        f"checkpoint={photos}/mine.pt",
+    ]
+    words += [f"data.test={photos}/test", f"+ood.fabric={photos}/fabric", "data.mean=[0.485,0.456,0.406]"]
+    words += ["data.std=[0.229,0.224,0.225]"]
+    command(*words, "net=custom", "net._target_=nets_of_a_user.resnet", "net.name=own")
+    assert "normalisation: before the net, mean (0.485, 0.456, 0.406)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command(*words, "net=torchvision", "net.size=96")
+    assert "normalises inside" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

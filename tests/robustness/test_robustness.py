@@ -179,10 +179,34 @@ def test_clean_accuracy_is_said_first_and_chance_is_warned_of(sets, net, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "SmallNet gives logits of 10 classes"
     assert lines[1] == "images: 32x32 pixels"
-    assert lines[3].startswith("clean accuracy: 100.00 %")
+    assert lines[3].startswith("attack: linf, epsilon 1/255, ")
+    assert lines[4].startswith("clean accuracy: 100.00 %")
     wrong = paper(net, (images, (predicted + 1) % 10), ood_data)
     assert wrong.accuracy == 0
     assert "is normalisation missing or doubled" in wrong.notes[0]
+
+
+def test_a_budget_as_a_fraction_of_the_range_is_refused(sets, net):
+    """8/255 steps of 1/255 would be no attack, and the net would look robust."""
+    with pytest.raises(UserError, match=r"got 0\.03137, which is 8/255 as a fraction .* give eps=8"):
+        paper(net, *sets, eps=8 / 255)
+    assert paper(net, *sets, eps=0.5, sides=("none",)).settings["epsilon"] == 0.5
+
+
+def test_probabilities_are_not_taken_for_logits(sets, net):
+    with pytest.raises(UserError, match="gives probabilities, each row sums to 1"):
+        paper(nn.Sequential(net, nn.Softmax(1)), *sets)
+    plain = paper(net, *sets, sides=("none",))
+    log = paper(nn.Sequential(net, nn.LogSoftmax(1)), *sets, sides=("none",))
+    assert log.number("auroc", side="none") == pytest.approx(plain.number("auroc", side="none"), abs=1e-9)
+
+
+def test_arrays_and_empty_batches_are_named(sets, net):
+    (images, labels), ood_data = sets
+    with pytest.raises(UserError, match=r"is ndarray; .*torch\.from_numpy\(images\) converts it"):
+        paper(net, (images.numpy(), labels), ood_data)
+    with pytest.raises(UserError, match="it is empty"):
+        paper(net, (images[:0], labels[:0]), ood_data)
 
 
 def test_random_order_and_random_images_are_refused(sets, net):

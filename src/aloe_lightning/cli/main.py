@@ -87,7 +87,7 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
     current = config["recompute"] == "nothing" or computed_since(folder, command_started())
     if current and not started_by_a_launcher() and is_done(config, folder):
         log.info("done before, recompute=evaluation or recompute=training computes it again: %s", folder)
-        _show_again(folder.parent)
+        _show_again(folder)
         if metric is None:
             return None
         from aloe_lightning.evaluation.records import read_records
@@ -103,8 +103,10 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
     return None if metric is None else metric_of(metric, records)
 
 
-def _show_again(study: Path) -> None:
-    """Mark the tables of a study to be shown at the end; write them first if they are older than a result."""
+def _show_again(folder: Path) -> None:
+    """Mark a run and its study's tables to be shown at the end; write them first if they are older than a result."""
+    study = folder.parent
+    os.utime(folder / "config.json")
     tables = study / "tables.csv"
     newest = max(path.stat().st_mtime for path in study.glob("*/records.jsonl"))
     if tables.is_file() and tables.stat().st_mtime >= newest:

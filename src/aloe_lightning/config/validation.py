@@ -98,7 +98,8 @@ def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
     if key in layout.RENAMED:
         return f"{key} is now called {layout.RENAMED[key]}"
     if name in layout.SUPPLIED.get(place.path, ()):
-        return f"{key} is not set here: it follows from the other parts of the config"
+        source = f"from the data: set data.{name}" if place.path == "net" else "from the other parts of the config"
+        return f"{key} is not set here: it follows {source}"
     return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
 
 

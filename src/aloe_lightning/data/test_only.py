@@ -47,8 +47,9 @@ class TestFolder:
     def num_classes(self) -> int | None:
         """The given number of classes, or the number of sub-folders if there are two or more."""
         folder = Path(self.test).expanduser()
-        entries = folder.iterdir() if folder.is_dir() else ()
-        count = sum(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
+        if not folder.is_dir():
+            raise UserError(f"data.test: no folder of images at {folder.absolute()}: correct the path")
+        count = sum(entry.is_dir() and not is_hidden(entry.name) for entry in folder.iterdir())
         return self._given_classes or (count if count > 1 else None)
 
 

@@ -112,8 +112,18 @@ class Torchvision(LibraryNet):
             options |= {"aux_logits": False, "init_weights": True}
         try:
             net = models.get_model(model, weights=weights, **options)
+        except OSError as error:  # of urllib
+            raise UserError(
+                f"cannot download the weights {weights} of torchvision's {model} ({error}): download them where there "
+                "is a network, and give the file as checkpoint="
+            ) from error
         except (ValueError, KeyError) as error:
-            raise UserError(f"torchvision's {model}: {str(error).splitlines()[0]}") from error
+            advice = (
+                f"; {weights} has the classes of ImageNet, the data have {num_classes}: give data.num_classes=1000 "
+                "(then the clean accuracy is not known), or weights of these classes as checkpoint="
+            )
+            advice = "" if weights is None or num_classes is None else advice
+            raise UserError(f"torchvision's {model}: {str(error).splitlines()[0].rstrip('.')}{advice}") from error
         super().__init__(net, _torchvision_preprocessing(model, weights), mean, std, size, layers)
 
     def __str__(self) -> str:

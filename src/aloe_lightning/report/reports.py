@@ -17,7 +17,7 @@ from aloe_lightning.report.figures.scores import score_figure, shown_scores
 from aloe_lightning.report.frame import records_frame, table_frame, without_hidden
 from aloe_lightning.report.renderers import csv_files, html, latex, markdown, terminal
 from aloe_lightning.report.renderers.page import Page
-from aloe_lightning.report.runs import Collection, collect
+from aloe_lightning.report.runs import Collection, collect, last_used
 from aloe_lightning.report.table_layouts import TableLayout, table_layouts
 from aloe_lightning.report.texts import budget_text, notes_of
 from aloe_lightning.report.verdict import verdicts_of
@@ -59,7 +59,12 @@ def show_studies(folder: Path, since: float) -> int:
     written = [path.parent for path in sorted(folder.glob("*/tables.csv")) if path.stat().st_mtime >= since]
     studies = [study for study in written if any(study.glob(RECORDS))]  # a report in the folder is no study
     for study in studies:
-        terminal.print_tables(_tables(collect(study, RECORDS))[-1], study)
+        collection = collect(study, RECORDS)
+        terminal.print_tables(_tables(collection)[-1], study)
+        if fresh := [run for run in collection.left_out if last_used(run) >= since]:
+            print(f"\nNOT in these tables of {study}, whose cells have other settings or images:", *fresh, sep="\n  ")
+            print("study=NAME keeps them apart. Their own tables:\n")
+            terminal.print_tables(_tables(collect(study, RECORDS, since))[-1], study)
     return len(studies)
 
 

@@ -54,13 +54,20 @@ class Collection(NamedTuple):
         return [run for group in self.groups.values() for run in group]
 
 
-def collect(folder: Path, pattern: str = "**/records.jsonl") -> Collection:
+def collect(folder: Path, pattern: str = "**/records.jsonl", since: float = 0) -> Collection:
     """Group the finished runs under a folder whose files of records match a pattern.
+
+    Args:
+        folder: where to search.
+        pattern: of the files of records.
+        since: seconds since the epoch; runs whose `config.json` is older are ignored.
 
     Raises:
         UserError: if there are no finished runs.
     """
     files = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    if since:
+        files = [file for file in files if last_used(file.parent) >= since]
     runs = _finished_runs(files)
     if not runs:
         others = f", but {len(files)} of another version" if files else ""
@@ -69,6 +76,12 @@ def collect(folder: Path, pattern: str = "**/records.jsonl") -> Collection:
     groups = {dataset_title(name): _largest_group([r for r in runs if r.cell.dataset == name]) for name in datasets}
     readable, chosen = {run.folder for run in runs}, {run.folder for group in groups.values() for run in group}
     return Collection(groups, sorted(readable - chosen), sorted({path.parent for path in files} - readable))
+
+
+def last_used(run: Path) -> float:
+    """Return when a run was computed or asked for again, in seconds since the epoch; 0 if it is unfinished."""
+    config = run / "config.json"
+    return config.stat().st_mtime if config.is_file() else 0
 
 
 def _finished_runs(files: Iterable[Path]) -> list[Run]:

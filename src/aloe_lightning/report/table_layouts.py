@@ -76,11 +76,12 @@ def _layouts(frame: pd.DataFrame, groups: Groups) -> list[TableLayout]:
 
 
 def _marked(column: Sequence[Any]) -> list[tuple[Any, bool]]:
-    """Mark the best number of a column, if there are two to compare."""
+    """Mark the best numbers of a column, as they are shown, unless all are equal."""
     present = [cell for cell in column if cell is not None]
     choose = min if present and present[0].metric in LOWER_IS_BETTER else max
-    best = choose(present, key=lambda cell: cell.value) if len(present) > 1 else None
-    return [(cell, cell is not None and cell is best) for cell in column]
+    shown = {round(cell.value, 2) for cell in present}
+    best = choose(shown) if len(shown) > 1 else None
+    return [(cell, cell is not None and round(cell.value, 2) == best) for cell in column]
 
 
 def _block(row: Any) -> str:

@@ -23,6 +23,7 @@ from aloe_lightning.robustness.page import write_report
 from aloe_lightning.robustness.passes import size_text
 from aloe_lightning.robustness.result import Result
 from aloe_lightning.runtime.environment import environment_of
+from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage.cache import content_hash
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
 from aloe_lightning.storage.files import write_json
@@ -71,6 +72,9 @@ def evaluate_given(
     if config["recompute"] != "nothing":
         for stored in folder.glob("batches-*"):
             shutil.rmtree(stored)
+    parameter = describe(config["net"]["_target_"]).parameters.get("mean")
+    # The builder gives mean and std of the data to a net that requires them; before any other net they are put here.
+    mean, std = (data.mean, data.std) if parameter is None or parameter.default is None else (None, None)
     result = evaluate(
         net,
         _limited(images_of("id", data.test, size, count or 16), settings["max_id"]),
@@ -83,6 +87,8 @@ def evaluate_given(
         batch_size=count,
         folder=folder,
         name=config["net"]["name"],
+        mean=mean,
+        std=std,
     )
     result.save(folder)
     records = records_of(

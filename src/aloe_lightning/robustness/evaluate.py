@@ -73,13 +73,18 @@ def evaluate(
         batch_size: images per forward pass.
         folder: folder of the results of each batch, from which an interrupted evaluation continues.
         name: name of the net in messages and tables; None for its class.
-        verbose: print net, size, normalisation and clean accuracy first.
+        verbose: print net, size, normalisation, attack and clean accuracy first.
 
     Raises:
         UserError: if pixels are outside [0, 1], sizes differ, the output is no logits or scores, and the like.
     """
     _check_names(ood_data, sides)
     named = detectors_of(detectors)
+    if attack is None and norm == "linf" and 0 < eps < 0.5:
+        raise UserError(
+            f"eps counts steps of 1/255 (got {eps:.4g}, which is {255 * eps:.4g}/255 as a fraction of the range of a "
+            f"pixel): for 8/255 give eps=8; a budget below half a step needs an attack=, such as PGD(epsilon={eps:.4g})"
+        )
     maximiser: Any = attack_of(preset, eps, norm) if attack is None else attack
     net = in_pixels(net_or_score, mean, std)[0]
     stated = sizes_of(net)
@@ -126,6 +131,7 @@ def evaluate(
         "seed": seed,
         "weights": digest_of_net(net),
     }
+    say(f"attack: {settings['norm']}, epsilon {settings['epsilon']:g}/255, {settings['attack']}")
     store = BatchStore(folder, {**settings, "version": SETTINGS_VERSION, "batch_size": count})
     run = Passes(scorer, store, pixels, seed)
     run.clean("id", sets["id"])

@@ -186,6 +186,7 @@ def chance_warning(accuracy: float, count: int, num_classes: int) -> str:
     if accuracy > chance + margin:
         return ""
     return (
-        f"the clean accuracy of {100 * accuracy:.2f} % is near chance ({100 * chance:.2f} %): is normalisation missing "
-        "or doubled, or are the classes in another order? The numbers below say nothing before this is right"
+        f"the clean accuracy of {100 * accuracy:.2f} % is not clearly above chance ({100 * chance:.2f} %): is "
+        "normalisation missing or doubled, or are the classes in another order? "
+        "The numbers below say nothing before this is right"
     )

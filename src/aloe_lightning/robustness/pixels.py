@@ -38,7 +38,9 @@ def images_and_labels(name: str, content: Any) -> tuple[Tensor, Tensor | None]:
 
 def _advice(images: Any) -> str:
     if not isinstance(images, Tensor):
-        return ""
+        return ": torch.from_numpy(images) converts it" if type(images).__name__ == "ndarray" else ""
+    if not images.numel():
+        return ": it is empty"
     if images.ndim == 4 and images.shape[1] != 3 and images.shape[3] == 3:
         return ": channels are last, images.permute(0, 3, 1, 2) converts them"
     if images.ndim == 4 and images.shape[1] == 1:

@@ -22,6 +22,10 @@ Detectors = Sequence[str | Detector] | Mapping[str, Detector] | str
 """Names of detectors, detectors themselves, or detectors by name."""
 
 
+NAMES = ("msp", "odin", "energy", "max_logit", "knn", "vim", "react", "mahalanobis_last", "mahalanobis")
+"""Names of the detectors, as the documentation writes them."""
+
+
 def known_detectors() -> dict[str, type[Detector]]:
     """Return the detectors of the package by their names in lower case without underscores, such as `maxlogit`."""
     exported = (getattr(room, name) for name in room.__all__)
@@ -41,7 +45,7 @@ def detectors_of(given: Detectors) -> dict[str, Detector]:
     known = known_detectors()
     for item in [given] if isinstance(given, str | Detector) else given:
         if isinstance(item, str) and item.replace("_", "") not in known:
-            raise UserError(f"no detector is called {item!r}: use {', '.join(known)}, or a Detector object")
+            raise UserError(f"no detector is called {item!r}: use {', '.join(NAMES)}, or a Detector object")
         detector = known[item.replace("_", "")]() if isinstance(item, str) else item
         if not isinstance(detector, Detector):
             raise UserError(f"detectors must be names or Detector objects (got {type(item).__name__})")
@@ -79,6 +83,8 @@ def fitted_detectors(subject: Subject, detectors: Mapping[str, Detector], data: 
             raise UserError(f"detector {name} on {subject.name}: {error}") from error
         except (RuntimeError, AttributeError, ValueError, TypeError, AssertionError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
+            if "n_splits" in reason[0]:  # scikit-learn's words for too few images of the regression's cross-validation
+                reason = ["too few training images or outliers for its regression: give more, or use mahalanobis_last"]
             raise UserError(f"the detector {name} cannot be had on {subject.name}: {reason[0]}") from error
     return fitted
 

@@ -133,6 +133,11 @@ def subject_of(
             )
         if not torch.isfinite(output).all():
             raise UserError(f"{name} gives outputs that are not finite (nan or inf) on the first batch")
+        if kind == "logits" and bool((output >= 0).all()) and torch.allclose(output.sum(1), output.new_ones(len(x))):
+            raise UserError(
+                f"{name} gives probabilities, each row sums to 1: detectors would take the softmax of a softmax; "
+                "remove its last softmax, or give a function that returns log(p + 1e-12)"
+            )
         with torch.no_grad():
             if not torch.allclose(net(x), output, rtol=1e-3, atol=1e-4):
                 warnings.warn(f"{name} is random: two passes over the same images differ", stacklevel=3)

@@ -241,7 +241,7 @@ OBJECTS = np.array([{"code": 1}] * 4, dtype=object)
         (noise(4, 1), [0.0, 1.0, 2.0, 3.0], "labels are float64"),
         (noise(4, 1), ["ant", "bee", "cat", "dog"], "labels are <U3"),
         (noise(4, 1), [True, False, True, False], "labels are bool"),
-        (noise(4, 1), [0, 1, 2], r"labels are int64 \(3,\)"),
+        (noise(4, 1), [0, 1, 2], "4 images, but 3 labels"),
         (noise(4, 1), [[0], [1], [2], [3]], r"labels are int64 \(4, 1\); they must be whole numbers from 0"),
     ],
 )

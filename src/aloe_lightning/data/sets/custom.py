@@ -110,6 +110,8 @@ class CustomDataset(CropAndFlip, ABC):
         statistics = Statistics(classes, list(self._given_mean or mean), list(self._given_std or std))
         if min(statistics.std) == 0:
             raise UserError(f"a colour channel of {self.train} is the same in every pixel: set data.mean and data.std")
+        size = f"{self.size}x{self.size}"
+        log.info("%s: %d images of %d classes at %s pixels (data.size)", self.train, len(images), classes, size)
         return statistics
 
 
@@ -193,7 +195,7 @@ def read_arrays(file: Path, size: int = SIZE) -> ImageSet:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             if missing := [name for name in ("images", "labels") if name not in arrays]:
-                raise KeyError(f"it has {', '.join(arrays)}, not {' and '.join(missing)}")
+                raise ValueError(f"it has {', '.join(arrays)}, not {' and '.join(missing)}")
             content: dict[str, NDArray[np.generic]] = {name: arrays[name] for name in ("images", "labels")}
     except Exception as error:  # a damaged archive raises nearly anything
         raise UserError(f"cannot read {file}: it must have the arrays `images` and `labels` ({error})") from error
@@ -203,6 +205,8 @@ def read_arrays(file: Path, size: int = SIZE) -> ImageSet:
             f"{file}: images are {pixels.dtype} {pixels.shape}; they must be uint8 (N, H, W, 3)" + conversion(pixels)
         )
     refuse_cast(pixels.astype(np.uint8, copy=False), file)
+    if labels.ndim == 1 and len(labels) != len(pixels):
+        raise UserError(f"{file}: {len(pixels)} images, but {len(labels)} labels")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(pixels),):
         raise UserError(f"{file}: labels are {labels.dtype} {labels.shape}; they must be whole numbers from 0, (N,)")
     if not 0 <= int(labels.min()) <= int(labels.max()) < 2**31:
