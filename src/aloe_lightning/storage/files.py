@@ -42,6 +42,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what `atomic_write` could not, because its process was killed; call it under a lock of the folder."""
+    for part in folder.glob(".[0-9]*-*"):
+        part.unlink(missing_ok=True)
+
+
 @contextmanager
 def file_lock(lock: Path, activity: str) -> Iterator[None]:
     """Hold a lock file while the block runs; if another job holds it, print that job's activity and wait."""
