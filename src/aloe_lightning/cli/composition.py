@@ -131,14 +131,18 @@ def quick_hydra() -> Iterator[None]:
 
     def choices(overrides: Any, defaults: list[Any], self_added: bool) -> DictConfig | None:
         asked = any(default.is_interpolation() for default in defaults)
-        return create_map(overrides, defaults, self_added) if asked else None
+        return originals[0](overrides, defaults, self_added) if asked else None
 
-    create_map, parse, enabled = defaults_list._create_interpolation_map, omegaconf_base.parse, gc.isenabled()
+    places = ((defaults_list, "_create_interpolation_map"), (omegaconf_base, "parse"))
+    originals = [getattr(module, name) for module, name in places]
+    enabled = gc.isenabled()
     gc.disable()
-    defaults_list._create_interpolation_map, omegaconf_base.parse = choices, cache(parse)
     try:
+        for (module, name), function in zip(places, (choices, cache(originals[1])), strict=True):
+            setattr(module, name, function)
         yield
     finally:
-        defaults_list._create_interpolation_map, omegaconf_base.parse = create_map, parse
+        for (module, name), function in zip(places, originals, strict=True):
+            setattr(module, name, function)
         if enabled:
             gc.enable()
