@@ -6,6 +6,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aloe_lightning.attacks import PGD, frozen_eval
+from aloe_lightning.attacks.apgd import apgd
+from aloe_lightning.attacks.ball import Ball
+from aloe_lightning.attacks.square import square
 from aloe_lightning.data import ImageSet
 from aloe_lightning.data.augmentation import random_crop_flip
 from aloe_lightning.data.batches import Batch
@@ -110,6 +113,22 @@ def test_both_uses_of_a_net_compile_to_one_graph(net, use):
         (gradient,) = torch.autograd.grad(logits.sum(), x)
         expected = torch.autograd.grad(net(x).sum(), x)[0]
         torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("search", ["apgd", "square"])
+def test_the_strong_attacks_never_wait_for_the_device(search, norm):
+    net = SmallNet(4, width=8).eval()
+    images = uint8_images(5) / 255
+    ball = Ball(norm, 4 / 255)
+    with frozen_eval(net):
+        loss = MSP().fit(net).loss("ood")
+        with NoWaiting(), OnTheDevice():
+            if search == "apgd":
+                result = apgd(images, loss, ball=ball, steps=6)
+            else:
+                result = square(images, loss, ball=ball, queries=4, generators=[generator(n) for n in range(5)])
+    assert (result.loss >= result.start_loss).all()
 
 
 def test_the_rehearsal_notices_a_wait_and_a_tensor_on_another_device():

@@ -35,12 +35,13 @@ from aloe_lightning.runtime.process import StopRequest
 from aloe_lightning.runtime.progress import duration
 from aloe_lightning.storage.batches import BatchStore
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest, is_done
-from aloe_lightning.storage.files import write_json
+from aloe_lightning.storage.files import remove_parts, write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.tracking.loggers import flatten, open_logger
 from aloe_lightning.tracking.results import log_results
 from aloe_lightning.training.callbacks import StateSaver
+from aloe_lightning.training.precision import resolved_precision
 from aloe_lightning.training.processes import join_processes, lock_for_all
 from aloe_lightning.training.reuse import trained_weights
 from aloe_lightning.training.trainer import build_trainer, quiet_lightning
@@ -81,6 +82,7 @@ def _state_shares(batch: dict[str, int]) -> None:
 
 def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Record]:
     (folder / "records.jsonl").unlink(missing_ok=True)  # an unfinished run must not leave old records
+    remove_parts(folder)
     seed_everything(config["seed"], workers=True, verbose=False)
     data = build_data(config, uses(config["objective"])[0])
     if isinstance(data.inliers, TestFolder):  # nothing to train: the net is given
@@ -102,7 +104,8 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
     with open_logger(config["logger"], folder, **_run_labels(config, objective)) as logger:
         logger.log_hyperparams(flatten(config))
         saver = StateSaver(model, config["checkpoint_seconds"], stop)
-        trainer = build_trainer(config["trainer"], logger, saver, label)
+        precision = resolved_precision(config, model, objective.net, data.size)
+        trainer = build_trainer({**config["trainer"], "precision": precision}, logger, saver, label)
         device = trainer.strategy.root_device
         prepare_process(device, config["tf32"])
         compile_net(objective.net, config["compile"], device)
@@ -139,6 +142,8 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
                 "model": None if config["checkpoint"] else str(model.folder.absolute()),
                 "train_seconds": metadata.get("seconds"),
                 "evaluate_seconds": seconds,
+                "train_precision": metadata.get("precision"),
+                "precision": "bfloat16" if settings.bf16 else "float32",
             }
             write_json(folder / "versions.json", {**run_info, **environment_of(device)})
             evaluation.scores.save(folder / "scores.npz")

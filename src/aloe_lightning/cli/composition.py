@@ -8,7 +8,10 @@ import copy
 import gc
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
@@ -17,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from omegaconf import base as omegaconf_base
 
 
 class _Files(CachingConfigRepository):
@@ -70,7 +74,6 @@ class Composer:
         """
         groups, values = self._split(job)
         config = copy.deepcopy(self._merged(groups))
-        config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         self.loader._apply_overrides_to_config([o for o in values if not o.is_hydra_override()], config)
         return config
@@ -78,7 +81,7 @@ class Composer:
     def sweep_params(self, overrides: Iterable[str]) -> dict[str, str]:
         """Return `hydra.sweeper.params` of overrides that are no sweep themselves."""
         groups, values = self._split(overrides)
-        config = copy.deepcopy(self._merged(groups))
+        config = self._merge(groups)
         self.loader._apply_overrides_to_config(
             [o for o in values if o.key_or_group.startswith("hydra.sweeper.params")], config
         )
@@ -97,6 +100,7 @@ class Composer:
         key = tuple(str(override.input_line) for override in groups)
         if key not in self.merged:
             self.merged[key] = self._merge(groups)
+            self.merged[key].pop("hydra", None)
         return self.merged[key]
 
     def _parse(self, word: str) -> Override:
@@ -118,12 +122,27 @@ class Composer:
 
 
 @contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """Collect no garbage while the block runs: to search through a million small nodes takes a fifth of the time."""
+def quick_hydra() -> Iterator[None]:
+    """Spare Hydra and OmegaConf what takes two thirds of their time, while the block runs.
+
+    That is: to parse an interpolation again that was parsed before, to collect which options were chosen although no
+    defaults list asks for them, and to search for garbage among a million small nodes.
+    """
+
+    def choices(overrides: Any, defaults: list[Any], self_added: bool) -> DictConfig | None:
+        asked = any(default.is_interpolation() for default in defaults)
+        return originals[0](overrides, defaults, self_added) if asked else None
+
+    places = ((defaults_list, "_create_interpolation_map"), (omegaconf_base, "parse"))
+    originals = [getattr(module, name) for module, name in places]
     enabled = gc.isenabled()
     gc.disable()
     try:
+        for (module, name), function in zip(places, (choices, cache(originals[1])), strict=True):
+            setattr(module, name, function)
         yield
     finally:
+        for (module, name), function in zip(places, originals, strict=True):
+            setattr(module, name, function)
         if enabled:
             gc.enable()

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from aloe_lightning.cli.composition import Composer, without_garbage_collection
+from aloe_lightning.cli.composition import Composer, quick_hydra
 from aloe_lightning.config.validation import validated
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import duration
@@ -77,7 +77,7 @@ class PlannedCell:
         return float(images * (trainer["max_steps"] if trainer["max_steps"] > 0 else trainer["max_epochs"]))
 
 
-@without_garbage_collection()
+@quick_hydra()
 def planned(arguments: Sequence[str]) -> list[PlannedCell]:
     """Return the cells of a command line, as Hydra's own sweeper would run them.
 

@@ -84,8 +84,10 @@ class Trainer:
     devices: int | str | list[int] = key("number of devices, or a list of them.", 1)
     num_nodes: PositiveInt = key("number of machines.", 1)
     strategy: str = key("auto, ddp, ...", "auto")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = key(
-        "arithmetic of the training; losses and scores are float32 in any case.", "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = key(
+        "arithmetic of the training; losses and scores are float32 in any case. auto: measure once, take the faster of "
+        "32-true and bf16-mixed.",
+        "32-true",
     )
     max_epochs: Annotated[int, Ge(-1)] = key("length of the training; -1: given by max_steps.", -1)
     max_steps: Annotated[int, Ge(-1)] = key("length of the training in steps; -1: given by max_epochs.", -1)

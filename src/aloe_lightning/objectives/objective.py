@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from aloe_lightning.data import Batch, OutlierMining, RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
 from aloe_lightning.nets import RejectionNet
+from aloe_lightning.objectives.divergence import stop_diverged
 from aloe_lightning.objectives.optim import Optim
 from aloe_lightning.runtime.seeding import seed_of
 from aloe_lightning.signatures.checked import checked
@@ -143,13 +145,14 @@ class Objective(LightningModule):
         """Log the loss and its parts at the trainer's logging steps, given the logits of inliers and outliers.
 
         These are under the BatchNorm statistics of the batch. If the objective perturbs inliers, the clean ones are
-        logged, too, from an extra forward pass in eval mode. UserError if the loss is not finite.
+        logged, too, from an extra forward pass in eval mode. If the loss is not finite, the
+        training stops: see `stop_diverged`.
         """
         if (self.global_step + 1) % self.trainer.log_every_n_steps != 0:  # type: ignore[attr-defined]
             return
         loss = loss.detach()
         if not torch.isfinite(loss):
-            raise UserError(f"training diverged: the loss is {loss.item()} at step {self.global_step}; lower optim.lr")
+            stop_diverged(self.net, loss, batch, self.global_step, Path(self.trainer.default_root_dir))
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
         kind = "adversarial" if self.perturbs_inliers else "clean"
         values |= self._inlier_values(z, batch.labels, kind)

@@ -21,7 +21,7 @@ from aloe_lightning.report.runs import Collection, collect, last_used
 from aloe_lightning.report.table_layouts import TableLayout, table_layouts
 from aloe_lightning.report.texts import budget_text, notes_of
 from aloe_lightning.report.verdict import verdicts_of
-from aloe_lightning.storage.files import atomic_write
+from aloe_lightning.storage.files import atomic_write, remove_parts
 
 RECORDS = "*/records.jsonl"
 
@@ -41,6 +41,7 @@ def write_study(folder: Path) -> StudyReport:
         UserError: if there is no finished run.
     """
     with FileLock(folder / ".tables.lock"):
+        remove_parts(folder)
         collection = collect(folder, RECORDS)
         records, frame, tables = _tables(collection)
         texts = {"tables.csv": csv_files.tables_csv(frame), "tables_by_ood.csv": csv_files.by_ood_csv(records)}

@@ -191,7 +191,10 @@ def _machine_of(run: Run) -> str:
     if not (facts := facts_of(run.folder)):
         return ""
     packages = ", ".join(f"{name} {version}" for name, version in facts.get("packages", {}).items())
-    return f"{facts.get('platform')}, {facts.get('device')}, Python {facts.get('python')}: {packages}"
+    machine = [facts.get("platform"), facts.get("processor"), facts.get("device")]
+    uses = {"trained": facts.get("train_precision"), "evaluated": facts.get("precision")}
+    machine += [f"{use} in {precision}" for use, precision in uses.items() if precision]
+    return f"{', '.join(filter(None, machine))}, Python {facts.get('python')}: {packages}"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -12,6 +12,11 @@ def processor_flags() -> str:
     return _line("flags", "Features")
 
 
+def processor_name() -> str:
+    """Return the name of the processor's model; "" where the system does not tell it."""
+    return _line("model name").partition(": ")[2]
+
+
 def fast_precision() -> str:
     """Return `bf16-mixed` where bfloat16 is known to be faster: on a GPU and on AMD with AVX-512 bf16; else `32-true`.
 

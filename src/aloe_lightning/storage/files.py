@@ -29,17 +29,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        yield part
-        part.replace(path)
+        with writable(path):
+            yield part
+            part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Raise a UserError that names the path if the block fails because it cannot be written."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
         raise UserError(
             f"cannot write {path.absolute()}: {os.strerror(error.errno)}; make room or permit it"
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what `atomic_write` could not, because its process was killed; call it under a lock of the folder."""
+    for part in folder.glob(".[0-9]*-*"):
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -47,7 +61,8 @@ def file_lock(lock: Path, activity: str) -> Iterator[None]:
     """Hold a lock file while the block runs; if another job holds it, print that job's activity and wait."""
     held = FileLock(lock)
     try:
-        held.acquire(timeout=0)
+        with writable(lock):
+            held.acquire(timeout=0)
     except Timeout:
         print(f"waiting: another job is {activity}", file=sys.stderr, flush=True)
         held.acquire()

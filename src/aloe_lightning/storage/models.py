@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aloe_lightning.storage.files import read_json, write_json
+from aloe_lightning.storage.files import read_json, remove_parts, write_json
 from aloe_lightning.storage.fingerprints import model_name
 
 FOLDER = "models"
@@ -40,6 +40,11 @@ class TrainedModel:
         return self.folder / "last.ckpt"
 
     @property
+    def precision(self) -> Path:
+        """The file with the measured precision of a training with `trainer.precision=auto`."""
+        return self.folder / "precision.json"
+
+    @property
     def lock(self) -> Path:
         """The file that is locked during the training."""
         return self.folder.parent / f".{self.folder.name}.lock"
@@ -67,6 +72,7 @@ class TrainedModel:
     def start(self, *, discard: bool) -> None:
         """Create the folder; `discard` removes the files of an earlier training."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.folder)
         if discard:
             for name in ("model.json", "weights.safetensors", "last.ckpt", "progress.json"):
                 (self.folder / name).unlink(missing_ok=True)

@@ -6,14 +6,20 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.distributed import rank_and_world_size
+
+SECONDS = 60.0
+"""Time that a logger has for the values of a step; a run waits so long at most."""
+SECONDS_FOR_FILES = 1800.0
+"""Time that it has for tables, figures and weights."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ def open_logger(
             import wandb
 
             offline_folder = _offline_folder(logger) if rank_and_world_size()[0] == 0 else None
-            wandb.finish(exit_code=int(failed))
+            warning_only(wandb.finish, SECONDS_FOR_FILES)(exit_code=int(failed))
             if offline_folder is not None:
                 log.warning("W&B was offline; send the run with: wandb sync %s", shlex.quote(str(offline_folder)))
 
@@ -54,15 +60,31 @@ def _offline_folder(logger: WandbLogger) -> Path | None:
     return Path(run.dir).absolute().parent if run.offline else None
 
 
-def warning_only(log_to: Callable[..., Any]) -> Callable[..., None]:
-    """Turn the failure of a logger into a warning: no result is lost because a curve cannot be drawn."""
+def warning_only(log_to: Callable[..., Any], seconds: float = SECONDS) -> Callable[..., None]:
+    """Turn the failure of a logger into a warning: no result is lost because a curve cannot be drawn.
 
-    @wraps(log_to)
-    def log_or_warn(*arguments: Any, **options: Any) -> None:
+    Args:
+        log_to: what logs.
+        seconds: time to wait for its end. It is not called again before an earlier call has ended.
+    """
+    hanging = list[Thread]()
+
+    def attempt(*arguments: Any, **options: Any) -> None:
         try:
             log_to(*arguments, **options)
         except Exception as error:  # whatever the service, the network or the disk raises
             log.warning("the logger failed, the run goes on: %s: %s", type(error).__name__, error)
+
+    @wraps(log_to)
+    def log_or_warn(*arguments: Any, **options: Any) -> None:
+        if any(thread.is_alive() for thread in hanging):
+            return
+        thread = Thread(target=partial(attempt, *arguments, **options), daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            hanging[:] = [thread]
+            log.warning("the logger does not answer for %g s, the run goes on without it", seconds)
 
     return log_or_warn
 

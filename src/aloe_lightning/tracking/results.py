@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -14,7 +15,7 @@ from aloe_lightning.evaluation.records import Record, Side
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.report import StudyReport
 from aloe_lightning.report.figures.scores import CONDITIONS
-from aloe_lightning.tracking.loggers import warning_only
+from aloe_lightning.tracking.loggers import SECONDS_FOR_FILES, warning_only
 
 HEADLINE_METRICS = ("auroc", "fpr95")
 HEADLINE_SIDES: dict[Side, str] = {"none": "clean", "both": "attacked"}
@@ -22,7 +23,7 @@ HP_METRIC = "hp_metric"
 """The scalar that TensorBoard compares settings by: attacked AUROC of the first detector, mean over the OOD sets."""
 
 
-@warning_only
+@partial(warning_only, seconds=SECONDS_FOR_FILES)
 def log_results(
     logger: Logger, records: Sequence[Record], scores: Scores, report: StudyReport, weights: Path | None
 ) -> None:

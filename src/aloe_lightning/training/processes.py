@@ -14,7 +14,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.devices import assigned_devices
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size
 from aloe_lightning.runtime.process import end_with_parent
-from aloe_lightning.storage.files import file_lock
+from aloe_lightning.storage.files import file_lock, writable
 
 SECONDS_BETWEEN_ATTEMPTS = 60.0
 """Time between two attempts at a lock: far below the half hour after which waiting processes give up."""
@@ -55,7 +55,8 @@ def lock_for_all(lock: Path, activity: str) -> Iterator[None]:
 
     def acquired() -> bool:
         try:
-            held.acquire(timeout=SECONDS_BETWEEN_ATTEMPTS)
+            with writable(lock):
+                held.acquire(timeout=SECONDS_BETWEEN_ATTEMPTS)
         except Timeout:
             print(f"waiting: another job is {activity}", flush=True)
             return False

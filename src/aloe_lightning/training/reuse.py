@@ -9,6 +9,7 @@ from pytorch_lightning import Trainer
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
+from aloe_lightning.objectives.divergence import require_finite_weights
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.progress import duration
@@ -60,6 +61,7 @@ def trained_weights(
         log.info("%s: precision %s, %d processor threads", label, trainer.precision, torch.get_num_threads())
         with saver.stop.deferred():
             fit(trainer, objective, data, model)
+            require_finite_weights(objective.net)
             metadata = _metadata(config, trainer, data, saver)
             if rank_and_world_size()[0] == 0:
                 log.info("%s: trained in %s", label, duration(saver.training_seconds))
@@ -88,6 +90,7 @@ def _metadata(config: dict[str, Any], trainer: Trainer, data: RobustOODData, sav
         "trained_on": data.trained_on(),
         "sizes": sizes,
         "config": config,
+        "precision": trainer.precision,
         **environment_of(trainer.strategy.root_device),
     }
 
