@@ -8,20 +8,21 @@ from numpy.typing import NDArray
 
 from aloe_lightning.evaluation.examples import Examples, Side
 from aloe_lightning.report.figures.files import new_figure
-from aloe_lightning.report.figures.styles import ID_COLOUR, OOD_COLOUR
-from aloe_lightning.report.runs import Run
+from aloe_lightning.report.figures.scores import Shown
 
-SIDES: dict[Side, tuple[str, str]] = {"id": ("in-distribution", ID_COLOUR), "ood": ("OOD", OOD_COLOUR)}
+SIDES: tuple[Side, ...] = ("id", "ood")
+MOST = 3
+"""Images shown of each side."""
 
 
-def with_examples(rows: Sequence[Any]) -> list[tuple[Any, dict[Side, Examples]]]:
-    """Return the rows of the score figure (`Shown`) whose runs have examples, with these by side."""
-    loaded: dict[Any, Any] = {}
+def with_examples(rows: Sequence[Shown]) -> list[tuple[Shown, dict[Side, Examples]]]:
+    """Return the rows of the score figure whose runs have examples, with these by side."""
+    runs = {row.run.folder: row.run.examples() for row in rows}
     found = []
     for row in rows:
-        run: Run = row.run
-        examples = loaded.setdefault(run.folder, run.examples())
-        sides = {side: examples[row.detector, side] for side in SIDES if len(examples.get((row.detector, side), ()))}
+        examples = runs[row.run.folder]
+        of_row = {side: examples[row.detector, side] for side in SIDES if (row.detector, side) in examples}
+        sides = {side: images.take(np.arange(len(images))[:MOST]) for side, images in of_row.items() if len(images)}
         if sides:
             found.append((row, sides))
     return found
@@ -38,7 +39,7 @@ def change_of(examples: Examples) -> NDArray[np.float32]:
     return examples.attacked - examples.clean.astype(np.float32) / 255
 
 
-def examples_figure(rows: Sequence[tuple[Any, dict[Side, Examples]]], factor: int) -> Any:
+def examples_figure(rows: Sequence[tuple[Shown, dict[Side, Examples]]], factor: int) -> Any:
     """Draw a block for each detector and net: in-distribution images left, OOD images right, one in each column.
 
     Under each other stand the clean image and the attacked one, each with its score, and their difference times a
@@ -72,10 +73,9 @@ def examples_figure(rows: Sequence[tuple[Any, dict[Side, Examples]]], factor: in
 
 def _draw(axes: Any, side: Side, examples: Examples, factor: int, decimals: int) -> None:
     """Draw the examples of one side in columns of three axes."""
-    name, colour = SIDES[side]
     changes = change_of(examples)
     for place, (clean, attacked, change) in enumerate(axes.T[: len(examples)]):
-        clean.set_title(name if side == "id" else str(examples.dataset[place]), fontsize=7.5, color=colour)
+        clean.set_title("in-distribution" if side == "id" else str(examples.dataset[place]), fontsize=7.5)
         pixels = (examples.attacked[place] * 255).round().astype(np.uint8)
         scores = examples.clean_score[place], examples.attacked_score[place]
         for axis, image, score in zip((clean, attacked), (examples.clean[place], pixels), scores, strict=True):
