@@ -122,7 +122,7 @@ def save_examples(examples: Mapping[tuple[str, Side], Examples], folder: Path) -
         (folder / FILE).unlink(missing_ok=True)
         return
     with atomic_write(folder / FILE) as part, part.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
 def load_examples(folder: Path) -> dict[tuple[str, Side], Examples]:
@@ -132,7 +132,7 @@ def load_examples(folder: Path) -> dict[tuple[str, Side], Examples]:
         with np.load(folder / FILE, allow_pickle=False) as content:
             for key in content.files:
                 detector, side, name = key.rsplit("/", 2)
-                parts.setdefault((detector, side), {})[name] = content[key]  # type: ignore[index]
+                parts.setdefault((detector, "id" if side == "id" else "ood"), {})[name] = content[key]
         return {key: Examples(**values) for key, values in parts.items()}
     except Exception:  # absent or damaged, and zipfile and numpy raise whatever that suggests: only pictures are lost
         return {}

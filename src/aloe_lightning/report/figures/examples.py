@@ -36,7 +36,7 @@ def magnification(examples: Sequence[Examples]) -> int:
 
 def change_of(examples: Examples) -> NDArray[np.float32]:
     """Return attacked less clean images, (n, 3, H, W), in [-1, 1]."""
-    return examples.attacked - examples.clean.astype(np.float32) / 255
+    return examples.attacked - examples.clean.astype(np.float32) / np.float32(255)
 
 
 def examples_figure(rows: Sequence[tuple[Shown, dict[Side, Examples]]], factor: int) -> Any:
