@@ -22,6 +22,7 @@ from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import evaluate
+from aloe_lightning.evaluation.examples import save_examples
 from aloe_lightning.evaluation.records import Cell, Record, read_records, records_of, write_records
 from aloe_lightning.nets import with_features
 from aloe_lightning.nets.saved import sizes_of
@@ -147,6 +148,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             }
             write_json(folder / "versions.json", {**run_info, **environment_of(device)})
             evaluation.scores.save(folder / "scores.npz")
+            save_examples(evaluation.examples, folder)
             write_records(folder / "records.jsonl", records)
             store.discard()
             study = write_study(folder.parent)

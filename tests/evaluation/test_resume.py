@@ -68,6 +68,10 @@ def test_a_killed_evaluation_continues_to_the_same_scores(inputs, tmp_path, monk
     assert resumed.ensemble.arrays.keys() == whole.ensemble.arrays.keys()
     for key, values in whole.ensemble.arrays.items():
         np.testing.assert_array_equal(resumed.ensemble.arrays[key], values)
+    assert resumed.examples.keys() == whole.examples.keys() == {(d, s) for d in ("msp", "odin") for s in ("id", "ood")}
+    for key, images in whole.examples.items():
+        np.testing.assert_array_equal(resumed.examples[key].position, images.position)
+        np.testing.assert_array_equal(resumed.examples[key].attacked, images.attacked)
 
 
 def test_other_images_labels_or_settings_are_scored_anew(inputs, tmp_path, monkeypatch):

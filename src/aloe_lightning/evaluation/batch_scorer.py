@@ -1,6 +1,6 @@
 """Attack and score a batch for every detector; one attack for each distinct loss."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from aloe_lightning.attacks import Attack, ImageSeeds, Membership, ScoreAttack, 
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import Fitted, ForwardPass
 from aloe_lightning.evaluation.ensemble import EnsembleKey, ensemble_arrays
+from aloe_lightning.evaluation.examples import Examples, furthest, threshold_of
 from aloe_lightning.evaluation.scores import Array, Condition, ScoreKey
 from aloe_lightning.losses import cross_entropy
 from aloe_lightning.runtime.seeding import generator
@@ -60,12 +61,14 @@ class BatchScores:
         correct: whether the net predicts each image's label, bool (n,), `clean` and `misclassified`; empty without
             labels.
         ensemble: of an attack on the scores themselves, float64 (n,): see `EnsembleKey`.
+        examples: the images that the attack moved furthest across the threshold, by detector.
     """
 
     indices: NDArray[np.int64]
     scores: dict[ScoreKey, Array]
     correct: dict[Condition, BoolArray]
     ensemble: dict[EnsembleKey, Array] = field(default_factory=dict)
+    examples: dict[str, Examples] = field(default_factory=dict)
 
     @classmethod
     def concatenate(cls, batches: Sequence["BatchScores"]) -> "BatchScores":
@@ -76,7 +79,12 @@ class BatchScores:
         correct = {key: np.concatenate([batch.correct[key] for batch in batches])[order] for key in batches[0].correct}
         parts = batches[0].ensemble
         ensemble = {key: np.concatenate([batch.ensemble[key] for batch in batches])[order] for key in parts}
-        return cls(indices[order], scores, correct, ensemble)
+        found = dict.fromkeys(name for batch in batches for name in batch.examples)
+        examples = {
+            name: Examples.concatenate(batch.examples[name] for batch in batches if name in batch.examples)
+            for name in found
+        }
+        return cls(indices[order], scores, correct, ensemble, examples)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,9 @@ class BatchScorer:
         attacks_classifier: attack the classifier, too, by maximising the cross-entropy (condition `misclassified`);
             only on in-distribution images with labels.
         bf16: run the net in bfloat16.
+        num_examples: images of a batch that are kept as examples for each detector.
+        thresholds: thresholds of 95 % TPR on clean in-distribution images by detector; for a detector without one, that
+            of the batch, whose images are then in-distribution.
     """
 
     net: nn.Module
@@ -97,6 +108,8 @@ class BatchScorer:
     attack: Attack | ScoreAttack
     attacks_classifier: bool = True
     bf16: bool = False
+    num_examples: int = 0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, dataset: EvaluationSet, indices: Tensor) -> BatchScores:
         """Score the images at these indices (n,)."""
@@ -114,6 +127,7 @@ class BatchScorer:
                     loss = next(iter(group.values())).loss(dataset.membership)
                     attacked = self.attack(images, loss, start=start)
                     self._score(attacked, group, None, dataset.name, "attacked", result)
+                    self._keep_examples(group, dataset, attacked, result)
             if labels is not None and self.attacks_classifier:
                 attacked = self.attack(images, lambda x: cross_entropy(self.net(x), labels), start=start)
                 self._score(attacked, self.fitted, labels, dataset.name, "misclassified", result)
@@ -142,6 +156,26 @@ class BatchScorer:
         for name, case in worst.items():
             result.scores[ScoreKey(name, dataset.name, "attacked")] = case.score.cpu().double().numpy()
             result.ensemble.update(ensemble_arrays(name, dataset.name, case))
+            self._keep_examples([name], dataset, case.images, result)
+
+    def _keep_examples(
+        self, detectors: Iterable[str], dataset: EvaluationSet, attacked: Tensor, result: BatchScores
+    ) -> None:
+        """Add the images (n, 3, H, W) that moved furthest across the threshold of each detector to the result."""
+        for name in detectors if self.num_examples else ():
+            clean, worst = (result.scores[ScoreKey(name, dataset.name, c)] for c in ("clean", "attacked"))
+            threshold = self.thresholds[name] if name in self.thresholds else threshold_of(clean)
+            chosen = furthest(clean, worst, threshold, dataset.membership)[: self.num_examples]
+            positions = result.indices[chosen]
+            result.examples[name] = Examples(
+                dataset=np.full(len(chosen), dataset.name),
+                position=positions,
+                clean=dataset.images.take(torch.from_numpy(positions)).numpy(),
+                attacked=attacked[torch.from_numpy(chosen).to(attacked.device)].float().cpu().numpy(),
+                clean_score=clean[chosen],
+                attacked_score=worst[chosen],
+                threshold=np.full(len(chosen), threshold),
+            )
 
     @torch.no_grad()
     def _score(

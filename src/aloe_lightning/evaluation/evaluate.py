@@ -1,7 +1,7 @@
 """Evaluation of a net: detectors x test sets x conditions -> scores, on any number of processes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated
 
@@ -16,12 +16,13 @@ from aloe_lightning.detectors import Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.batch_scorer import BatchScorer, BatchScores, EvaluationSet
 from aloe_lightning.evaluation.ensemble import Ensemble
+from aloe_lightning.evaluation.examples import Examples, Furthest, Side, threshold_of
 from aloe_lightning.evaluation.resume import scored_once
-from aloe_lightning.evaluation.scores import Scores
+from aloe_lightning.evaluation.scores import ScoreKey, Scores
 from aloe_lightning.runtime.distributed import rank_and_world_size
 from aloe_lightning.runtime.progress import progress_display
 from aloe_lightning.signatures.checked import checked
-from aloe_lightning.signatures.types import NO_EFFECT, PositiveInt
+from aloe_lightning.signatures.types import NO_EFFECT, NonNegativeInt, PositiveInt
 from aloe_lightning.storage.batches import BatchStore
 
 
@@ -37,6 +38,8 @@ class EvaluationSettings:
         max_ood: number of images of each OOD test set, drawn by a fixed seed; null for all.
         bf16: run the net in bfloat16; losses and scores stay in float32 or better.
         classifier: attack the classifier on the in-distribution images, too (Tables 2 and 4).
+        examples: number of attacked images that are kept for each detector and side, for pictures in the report: those
+            whose score moved furthest across the threshold.
     """
 
     batch_size: Annotated[PositiveInt | None, NO_EFFECT] = None
@@ -44,6 +47,7 @@ class EvaluationSettings:
     max_ood: PositiveInt | None = None
     bf16: bool = False
     classifier: bool = True
+    examples: Annotated[NonNegativeInt, NO_EFFECT] = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ class Evaluation:
         robust_accuracy: the same after the attack on the classifier; None without that attack.
         fitted: the fitted detectors by name.
         ensemble: of an attack on the scores themselves, its members and flags; empty for other attacks.
+        examples: the attacked images whose score moved furthest across the threshold of 95 % TPR on clean
+            in-distribution images, by detector and side; OOD images are of all test sets together.
     """
 
     scores: Scores
@@ -63,6 +69,7 @@ class Evaluation:
     robust_accuracy: float | None = None
     fitted: Mapping[str, Fitted] = field(default_factory=dict)
     ensemble: Ensemble = field(default_factory=Ensemble)
+    examples: Mapping[tuple[str, Side], Examples] = field(default_factory=dict)
 
 
 def evaluate(
@@ -103,14 +110,19 @@ def evaluate(
     id_images = EvaluationSet.with_seeded_noise("id", "id", id_set, seed)
     with frozen_eval(net):
         fitted = {name: detector.fit(net, data) for name, detector in detectors.items()}
-        scorer = BatchScorer(net, fitted, attack, settings.classifier, settings.bf16)
-        score = partial(_score_set, scorer, store or BatchStore(None, {}), size, label)
-        id_scores = score(id_images)
+        scorer = BatchScorer(net, fitted, attack, settings.classifier, settings.bf16, settings.examples)
+        score = partial(_score_set, store or BatchStore(None, {}), size, label, Furthest(settings.examples))
+        id_scores = score(scorer, id_images)
         scores, ensemble = dict(id_scores.scores), dict(id_scores.ensemble)
+        thresholds = {name: threshold_of(scores[ScoreKey(name, "id", "clean")]) for name in fitted}
+        scorer = replace(scorer, thresholds=thresholds)
+        candidates: dict[tuple[str, Side], list[Examples]] = {(k, "id"): [v] for k, v in id_scores.examples.items()}
         for name, images in ood_sets.items():
-            ood_scores = score(EvaluationSet.with_seeded_noise(name, "ood", images, seed))
+            ood_scores = score(scorer, EvaluationSet.with_seeded_noise(name, "ood", images, seed))
             scores |= ood_scores.scores
             ensemble |= ood_scores.ensemble
+            for detector, examples in ood_scores.examples.items():
+                candidates.setdefault((detector, "ood"), []).append(examples)
     accuracies = {condition: float(correct.mean()) for condition, correct in id_scores.correct.items()}
     return Evaluation(
         scores=Scores(scores),
@@ -118,15 +130,21 @@ def evaluate(
         robust_accuracy=accuracies.get("misclassified"),
         fitted=fitted,
         ensemble=Ensemble(ensemble),
+        examples={
+            (detector, side): Examples.concatenate(parts).furthest(settings.examples, side, thresholds[detector])
+            for (detector, side), parts in candidates.items()
+        },
     )
 
 
-def _score_set(scorer: BatchScorer, store: BatchStore, size: int, label: str, dataset: EvaluationSet) -> BatchScores:
+def _score_set(
+    store: BatchStore, size: int, label: str, furthest: Furthest, scorer: BatchScorer, dataset: EvaluationSet
+) -> BatchScores:
     """Score a test set on all processes; each returns the scores of the whole set."""
     rank, world_size = rank_and_world_size()
     indices = torch.arange(rank, len(dataset.images), world_size)
     title = f"{label} attacking {dataset.name}".strip() if rank == 0 else None
-    batches = list(batched_with_oom_retry(partial(scored_once, scorer, dataset, store), indices, size, title))
+    batches = list(batched_with_oom_retry(partial(scored_once, scorer, dataset, store, furthest), indices, size, title))
     if world_size > 1:
         gathered: list[list[BatchScores]] = [[] for _ in range(world_size)]
         all_gather_object(gathered, batches)

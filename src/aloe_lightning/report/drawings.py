@@ -8,8 +8,9 @@ from aloe_lightning.paper.datasets import in_paper
 from aloe_lightning.paper.methods import Method
 from aloe_lightning.report.figures.budgets import curves_figure
 from aloe_lightning.report.figures.changes import change_figure, rank_figure
+from aloe_lightning.report.figures.examples import examples_figure, magnification, with_examples
 from aloe_lightning.report.figures.files import Drawing
-from aloe_lightning.report.figures.scores import roc_figure, runs_at_base, score_figure, shown_scores
+from aloe_lightning.report.figures.scores import Shown, roc_figure, runs_at_base, score_figure, shown_scores
 from aloe_lightning.report.runs import Collection, Run
 from aloe_lightning.report.texts import budget_text, objectives_attacked_as_trained
 from aloe_lightning.report.verdict import Verdict, verdict_caption
@@ -22,6 +23,11 @@ SCORES = (
 ROC = (
     "In-distribution images accepted against OOD images accepted, mean over the OOD test sets, for one seed{}; the "
     "dotted line is 95 % TPR, below the diagonal is worse than chance."
+)
+EXAMPLES = (
+    "Images whose score the attack moved furthest across the threshold of 95 % TPR on clean in-distribution images, "
+    "for one seed; the evaluation scored these very images ({} pixels, attacked at {}). Below each: its score, and the "
+    "decision, bold if it is wrong. Change: attacked less clean image, times {}, around grey."
 )
 
 
@@ -45,6 +51,7 @@ def drawings_of(collection: Collection, frame: pd.DataFrame, verdicts: Sequence[
             curves = roc_figure(_runs_of_methods(group, methods[dataset].method.unique()))
             caption = ROC.format(f", attacked on both sides{at_budget}" if at_budget else "")
             drawings.append(Drawing(f"ROC curves, {dataset}", caption, f"roc_{cell.dataset}", curves))
+            drawings += _examples_of(dataset, rows)
     if (figure := rank_figure(verdicts)) is not None:
         caption = "Ranks by mean AUROC, clean and with both sides attacked; 1 is at the top."
         drawings.append(Drawing("Ranks", caption, "ranks", figure))
@@ -55,6 +62,19 @@ def drawings_of(collection: Collection, frame: pd.DataFrame, verdicts: Sequence[
             caption += f" {names}: trained at the budget that attacks them; {clean}."
         drawings.append(Drawing("Against the budget", caption, "curves", figure))
     return drawings
+
+
+def _examples_of(dataset: str, rows: Sequence[Shown]) -> list[Drawing]:
+    """Return the pictures of the images that the attack moved furthest, if the runs kept some."""
+    if not (shown := with_examples(rows)):
+        return []
+    everything = [examples for _, sides in shown for examples in sides.values()]
+    factor, shapes = magnification(everything), {examples.clean.shape[2:] for examples in everything}
+    sizes = " or ".join(f"{height} × {width}" for height, width in sorted(shapes))
+    cell = rows[0].run.cell
+    caption = EXAMPLES.format(sizes, budget_text(cell.eval_epsilon), factor)
+    name = f"examples_{cell.dataset}"
+    return [Drawing(f"Attacked images, {dataset}", caption, name, examples_figure(shown, factor))]
 
 
 def _runs_of_methods(group: Sequence[Run], methods: Sequence[Method]) -> Mapping[Method, Run]:

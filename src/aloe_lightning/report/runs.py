@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.evaluation.examples import Examples, Side, load_examples
 from aloe_lightning.evaluation.records import Cell, Record, read_records
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.paper.datasets import dataset_order, dataset_title
@@ -27,6 +28,10 @@ class Run:
     def scores(self) -> Scores:
         """Read the raw scores."""
         return Scores.load(self.folder / "scores.npz")
+
+    def examples(self) -> dict[tuple[str, Side], Examples]:
+        """Read the images that the attack moved furthest, by detector and side; none if the run kept none."""
+        return load_examples(self.folder)
 
     def detectors(self) -> dict[str, str]:
         """Return the fingerprint of each detector's settings by its key."""

@@ -75,7 +75,7 @@ class Verdict(NamedTuple):
         opening = f"{self.dataset}: under an attack of {self.epsilon:g}/255 on both sides"
         if best is worst:
             return f"{opening}, {_falls(best)}."
-        return f"{opening}, {_falls(worst)}; {_holds(best)}{self._rivals(best)}."
+        return f"{opening}, {_falls(worst)}; {_holds(best)}{self._rivals(best)}.".replace(") (", "; ")
 
     @property
     def lines(self) -> list[str]:
