@@ -120,6 +120,11 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     trainer = content["trainer"]
     if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
+    if str(content["checkpoint"]).startswith(PREFIX):
+        try:
+            checkpoint_file(content["checkpoint"])
+        except UserError as error:
+            yield f"checkpoint: {error}"
     if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
         yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
     if ".." in Path(content["study"]).parts + Path(content["cell"]).parts:
