@@ -17,6 +17,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
+from aloe_lightning.storage.zoo import PREFIX, checkpoint_file
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

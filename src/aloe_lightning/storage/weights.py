@@ -50,9 +50,10 @@ def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
 def load_weights(path: str | Path, net: nn.Module) -> None:
     """Load weights into a net: safetensors, a Lightning checkpoint, or a state dict of another program.
 
-    `zoo:NAME` is a net of the zoo. The state dict may be saved under one of `WRAPPERS`, and its names may have `PREFIXES`, also several, or any other
-    prefix if it is the only one that fits. They are removed if the remaining names are those of the net, and the log
-    says so. Floating-point tensors are converted to the types of the net's parameters.
+    `zoo:NAME` is a net of the zoo. The state dict may be saved under one of `WRAPPERS`, and its names may have
+    `PREFIXES`, also several, or any other prefix if it is the only one that fits. They are removed if the remaining
+    names are those of the net, and the log says so. Floating-point tensors are converted to the types of the net's
+    parameters.
 
     Raises:
         UserError: if the file is missing, cannot be read safely, or belongs to another architecture or number of

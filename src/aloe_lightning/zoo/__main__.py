@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     entry.add_argument("runs", nargs="+", type=Path, help="folders of cells, one for each regime; `paper` first")
     entry.add_argument("--commit", default="", help="commit of the code that trained it")
     page = command("page", _page, "write the table of all nets")
-    page.add_argument("files", nargs="+", type=Path, help=".html, or .md, where the text between the markers is replaced")
+    page.add_argument(
+        "files", nargs="+", type=Path, help=".html, or .md, where the text between the markers is replaced"
+    )
     return program
 
 

@@ -107,7 +107,9 @@ def _rounded(
     exact = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     net.load_state_dict({key: tensor.float() for key, tensor in _stored(exact, "float16").items()})
     after = _clean_scores(net, data, settings)
-    change = max(abs(auroc(after["id"], after[key]) - auroc(before["id"], before[key])) for key in before if key != "id")
+    change = max(
+        abs(auroc(after["id"], after[key]) - auroc(before["id"], before[key])) for key in before if key != "id"
+    )
     if change <= HALF_PRECISION_LIMIT:
         return change, "float16"
     net.load_state_dict(exact)

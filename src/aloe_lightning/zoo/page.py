@@ -22,7 +22,10 @@ def _row(card: Mapping[str, Any]) -> list[str]:
     training, evaluation = card["training"], card["evaluation"]
     first = evaluation.get("paper") or next(iter(evaluation.values()))
     detection = {regime: numbers["detectors"]["msp"] for regime, numbers in evaluation.items()}
-    attacked = [_interval(detection[regime]["attacked"]["auroc"]) if regime in detection else "–" for regime in ("paper", "strong")]
+    attacked = [
+        _interval(detection[regime]["attacked"]["auroc"]) if regime in detection else "–"
+        for regime in ("paper", "strong")
+    ]
     return [
         card["name"],
         f"{training['epochs']:g}",
@@ -55,8 +58,8 @@ def html() -> str:
     style += "td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f4f4f4}"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>The zoo of aloe_lightning</title>'
-        f"<style>{style}</style><h1>The zoo</h1><p>MSP, in percent, with 95 % intervals over the test images; AUROC is the mean over "
-        "the OOD sets, and both sides are attacked. Training details, digests and further metrics are in the cards."
+        f"<style>{style}</style><h1>The zoo</h1><p>MSP, in percent, with 95 % intervals over the test images; AUROC is "
+        "the mean over the OOD sets, and both sides are attacked. The cards have training details, digests and metrics."
         f"</p><table><tr>{head}</tr>\n{body}</table></html>\n"
     )
 
