@@ -120,7 +120,7 @@ def _rounded(
 def _clean_scores(net: nn.Module, data: RobustOODData, settings: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the MSP of the test images of the evaluation, by set; `id` for the in-distribution images."""
     sets = {"id": data.test_set(settings["max_id"]), **data.ood_sets(settings["max_ood"])}
-    batches = {key: source.images.split(200) for key, source in sets.items()}
+    batches = {key: torch.split(source.images, 200) for key, source in sets.items()}
     return {
         key: np.concatenate([max_softmax(net(part.float() / 255)).numpy() for part in parts])
         for key, parts in batches.items()
@@ -166,7 +166,7 @@ def _evaluation(run: Path) -> tuple[str, dict[str, Any]]:
         "num_ood": {name: len(scores[scores.detectors[0], name, "clean"]) for name in scores.ood_sets},
         "pixels": first.pixels,
         "accuracy": {
-            condition: [accuracies[side], *share_interval(accuracies[side], first.num_id)]  # type: ignore[index]
+            condition: [accuracies[side], *share_interval(accuracies[side], first.num_id)]
             for condition, side in conditions.items()
             if side in accuracies
         },

@@ -40,7 +40,7 @@ def check_sample(net: nn.Module, stated: dict[str, Any]) -> float:
     scores = sample_scores(net)
     if scores["pixels"] != stated["pixels"]:
         raise UserError("the embedded pictures differ from those of the card: another NumPy draws other ones")
-    difference = max(abs(a - b) for a, b in zip(scores["msp"], stated["msp"], strict=True))
+    difference: float = max(abs(a - b) for a, b in zip(scores["msp"], stated["msp"], strict=True))
     if difference > TOLERANCE:
         raise UserError(f"the scores of the embedded pictures differ from the card's by {difference:.2g}")
     return difference
