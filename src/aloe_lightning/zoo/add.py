@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from aloe_lightning import __version__
 from aloe_lightning.config.build import build, build_data
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.detectors.logits import max_softmax
@@ -37,7 +38,7 @@ def add(name: str, runs: list[Path], commit: str = "") -> Path:
     Args:
         name: name of the net, such as `cifar10-aloe-eps1-small`.
         runs: folders of finished cells that evaluated the same net, one for each regime.
-        commit: commit of the code that trained it.
+        commit: commit of the code that trained it; the card also states the version of the code that adds it.
 
     Raises:
         UserError: if a cell or its training is not finished, if the cells evaluated different nets or the same regime,
@@ -145,7 +146,7 @@ def _training(metadata: Mapping[str, Any], record: Record, commit: str) -> dict[
         "seed": record.seed,
         "seconds": metadata["seconds"],
         "device": metadata["device"],
-        "version": metadata["packages"]["aloe-lightning"],
+        "version": __version__,
         "commit": commit,
         "torch": metadata["packages"]["torch"],
         "images": sizes["train"],
