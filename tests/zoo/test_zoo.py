@@ -91,7 +91,19 @@ def test_an_unknown_name_is_answered_with_the_nearest(capsys):
     assert f"did you mean {NAME!r}" in capsys.readouterr().err
     with pytest.raises(UserError, match=f"checkpoint: no net '{wrong}' in the zoo, did you mean '{NAME}'"):
         validated(changed((), f"checkpoint=zoo:{wrong}"))
-    assert validated(changed((), f"checkpoint=zoo:{NAME}"))["checkpoint"] == f"zoo:{NAME}"
+    demo = "zoo:demo-aloe-eps3-small"
+    assert validated(changed((), f"checkpoint={demo}"))["checkpoint"] == demo
+
+
+def test_a_net_is_not_recorded_under_another_objective_or_budget():
+    demo = "checkpoint=zoo:demo-aloe-eps3-small"
+    with pytest.raises(UserError, match="was trained with objective=aloe, not oe: add objective=aloe"):
+        validated(changed(("objective=oe",), demo))
+    with pytest.raises(UserError, match=r"was trained with train_epsilon=3(\.0)?, not 1(\.0)?: add train_epsilon=3"):
+        validated(changed(("epsilon=1",), demo))
+    assert validated(changed(("eval_epsilon=1",), demo))["attack"]["eval"]["epsilon"] == 1
+    with pytest.raises(UserError, match="was trained with objective=oe, not aloe"):
+        validated(changed(("+experiment=cifar10_aloe", "net=small"), "checkpoint=zoo:cifar10-oe-small"))
 
 
 def test_a_checkpoint_of_the_zoo_is_the_file_of_the_net():
