@@ -20,6 +20,8 @@ from aloe_lightning.data.__main__ import main as data
 from aloe_lightning.data.__main__ import parser
 from aloe_lightning.data.catalogue import cards
 from aloe_lightning.nets import SmallNet
+from aloe_lightning.storage.zoo import zoo_names
+from aloe_lightning.zoo.__main__ import parser as zoo_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -119,6 +121,9 @@ def test_a_command_is_valid(words, monkeypatch, tmp_path, capsys):
         assert done.returncode == 0, done.stderr
     elif program == ["python", "-m", "aloe_lightning.data"]:
         check_data(words, capsys)
+    elif program == ["python", "-m", "aloe_lightning.zoo"]:
+        options = zoo_parser().parse_args(words)
+        assert set(getattr(options, "names", [])) | {getattr(options, "name", zoo_names()[0])} <= {*zoo_names(), "mine"}
     elif words == ["--help"]:
         done = subprocess.run([sys.executable, *program[1:], *words], capture_output=True, text=True)
         assert "== Config ==" in done.stdout, done.stderr

@@ -20,6 +20,7 @@ ORDER = [
         "robustness",
         "tracking",
         "config",
+        "zoo",
         "run",
         "cli",
         "__main__",
@@ -40,7 +41,7 @@ LIGHT = [
     *("__init__", "errors", "metrics", "runtime/process", "runtime/progress", "runtime/processor", "runtime/devices"),
     *("evaluation/__init__", "evaluation/records", "evaluation/scores"),
     *(f"{room}/{path.stem}" for room in ("signatures", "paper") for path in sorted((ROOT / room).glob("*.py"))),
-    *(f"storage/{name}" for name in ("__init__", "files", "cache", "fingerprints", "models", "cells")),
+    *(f"storage/{name}" for name in ("__init__", "files", "cache", "fingerprints", "models", "cells", "zoo")),
     *(f"config/{name}" for name in ("__init__", "root", "layout", "validation", "resolvers", "migration")),
     *(f"cli/{path.stem}" for path in sorted((ROOT / "cli").glob("*.py"))),
     *("data/__init__", "data/__main__", "data/catalogue/__init__", "data/catalogue/card"),
@@ -131,7 +132,7 @@ def test_a_folder_fits_on_a_screen(folder):
 def test_the_top_level_shows_rooms():
     modules = {path.stem for path in ROOT.glob("*.py")} - {"__init__", "__main__"}
     assert modules == {"errors", "losses", "metrics", "run"}
-    assert len([folder for folder in FOLDERS if folder.parent == ROOT]) <= 17
+    assert len([folder for folder in FOLDERS if folder.parent == ROOT]) <= 18
 
 
 def test_no_module_is_a_drawer_for_everything():

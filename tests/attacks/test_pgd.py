@@ -73,3 +73,15 @@ def test_rounding_requires_whole_steps_at_construction(rounding, fraction):
 def test_values_out_of_range_are_named(wrong):
     with pytest.raises(UserError, match=f"PGD: {next(iter(wrong))}: "):
         PGD(**wrong)
+
+
+def test_one_step_of_more_than_epsilon_is_projected_on_the_ball(images):
+    """The step of fast adversarial training, 1.25 epsilon from a random start: a closed form for a linear loss."""
+    sign = torch.randn(images.shape, generator=torch.Generator().manual_seed(1)).sign()
+    start = torch.rand(images.shape, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    attack = PGD(epsilon=2, step_size=2.5, steps=1)
+    perturbed = attack(images, lambda x: (x * sign).sum((1, 2, 3)), start=start)
+    begun = ((images + start * 2 / 255).clamp(0, 1) - images) * 255
+    expected = (images + (begun + 2.5 * sign).clamp(-2, 2) / 255).clamp(0, 1)
+    torch.testing.assert_close(perturbed, expected)
+    assert 0.3 < ((perturbed - images).abs() < 1.99 / 255).float().mean() < 0.6  # a start far enough off stays inside

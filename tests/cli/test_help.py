@@ -30,7 +30,7 @@ def test_every_key_has_its_value_and_a_comment(page):
 def test_every_group_is_listed_with_its_choices(page):
     for line in (
         "objective: adv, aloe, aoe, oe, original",
-        "scale: small",
+        "scale: fast, small",
         "launcher: basic, joblib, ray, submitit, submitit_local",
     ):
         assert line in page.splitlines()

@@ -71,6 +71,16 @@ def test_the_small_scale_is_one_file_for_every_data_set():
         )
 
 
+@pytest.mark.parametrize("epsilon", [1, 2])
+def test_the_fast_scale_takes_one_inner_step_of_one_and_a_quarter_epsilon(epsilon):
+    content = content_of("+experiment=cifar10_aloe", "+scale=fast", f"epsilon={epsilon}")
+    attack = content["attack"]
+    assert (attack["train"]["steps"], attack["train"]["step_size"]) == (1, 1.25 * epsilon)
+    assert (attack["train"]["random_start"], attack["eval"]["steps"], attack["eval"]["step_size"]) == (True, 10, 1)
+    assert (content["net"]["name"], content["trainer"]["max_epochs"]) == ("densenet", 15)
+    assert (content["batch"], content["optim"]["lr"]) == ({"inliers": 128, "outliers": 64}, 0.2)
+
+
 @pytest.mark.parametrize("group", ["data", "net", "optim", "logger", "attack", "ood", "detector"])
 def test_every_choice_of_a_group_composes(group):
     for file in sorted((CONF / group).glob("*.yaml")):

@@ -20,6 +20,7 @@ def register_resolvers() -> None:
     register("fingerprint", lambda subject, *, _root_: fingerprint_of(_root_, subject), replace=True)
     register("published_eta", lambda name: PUBLISHED_ETA.get(name, 0.0014), replace=True)
     register("published", lambda name, epsilon: epsilon in PUBLISHED_EPSILONS.get(name, (epsilon,)), replace=True)
+    register("times", lambda first, second: first * second, replace=True)
     register("fast_precision", fast_precision, replace=True)
     register("absolute", lambda path: str(command_folder() / Path(path).expanduser()), replace=True)
     register("jobs_at_once", lambda: gpu_count() or JOBS_WITHOUT_GPU, replace=True)

@@ -49,7 +49,7 @@ class Root:
     protocol: str = key("fingerprint of the settings that must be equal within a table.")
     cell: Text = key("folder of the run; ends in the fingerprint of the settings that affect its results.")
     enabled: bool = key("run this combination of a sweep.")
-    checkpoint: str | None = key("weights to evaluate instead of training.")
+    checkpoint: str | None = key("weights to evaluate instead of training: a file, or `zoo:NAME`.")
     checkpoint_seconds: PositiveFloat = key(
         "time between two saved states of a training; an interrupted one continues from the last."
     )

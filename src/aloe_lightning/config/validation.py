@@ -17,6 +17,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
+from aloe_lightning.storage.zoo import PREFIX, checkpoint_file, zoo_card
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -121,6 +122,8 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     trainer = content["trainer"]
     if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
+    if str(content["checkpoint"]).startswith(PREFIX):
+        yield from _of_the_zoo(content)
     if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
         yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
     rejects = describe(content["objective"]["_target_"]).constants.get("rejection_class", False)
@@ -149,6 +152,26 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
         name, other = content["data"]["name"], next(k for k, v in demo.items() if v)
         remedy = f"use +experiment={name}, or choose outliers= and ood= too"
         yield f"data={name} is combined with the demo's {other}: {remedy}"
+
+
+def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a checkpoint of the zoo; its objective and budget must be those that records will state.
+
+    With images that a given net is only tested on, records state no training.
+    """
+    name = content["checkpoint"].removeprefix(PREFIX)
+    try:
+        checkpoint_file(content["checkpoint"])
+    except UserError as error:
+        yield f"checkpoint: {error}"
+        return
+    if str(content["data"].get("_target_", "")).endswith("TestFolder"):
+        return
+    training = zoo_card(name)["training"]
+    stated = {"objective": content["objective"].get("name"), "train_epsilon": content["attack"]["train"].get("epsilon")}
+    for key, value in {"objective": training["objective"], "train_epsilon": training["epsilon"]}.items():
+        if value is not None and value != stated[key]:
+            yield f"checkpoint=zoo:{name} was trained with {key}={value}, not {stated[key]}: add {key}={value}"
 
 
 def _is_demo(node: Mapping[str, Any]) -> bool | None:

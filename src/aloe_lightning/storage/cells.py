@@ -7,6 +7,7 @@ from typing import Any
 from aloe_lightning.storage.files import read_json
 from aloe_lightning.storage.fingerprints import fingerprint_of
 from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.storage.zoo import checkpoint_file
 
 FAILED = "failed.log"
 """File in the folder of a failed cell of a sweep, with the traceback."""
@@ -41,8 +42,8 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def file_digest(file: str | Path) -> str:
-    """Return the SHA-256 of a file; "" if there is none."""
-    path = Path(file).expanduser()
+    """Return the SHA-256 of a file or of a net of the zoo, `zoo:NAME`; "" if there is none."""
+    path = checkpoint_file(file)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 

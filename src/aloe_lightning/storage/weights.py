@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write
+from aloe_lightning.storage.zoo import checkpoint_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params", "weights")
 """Keys under which programs save a state dict next to an epoch, an accuracy or an optimiser's state."""
@@ -49,15 +50,16 @@ def save_weights(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
 def load_weights(path: str | Path, net: nn.Module) -> None:
     """Load weights into a net: safetensors, a Lightning checkpoint, or a state dict of another program.
 
-    The state dict may be saved under one of `WRAPPERS`, and its names may have `PREFIXES`, also several, or any other
-    prefix if it is the only one that fits. They are removed if the remaining names are those of the net, and the log
-    says so. Floating-point tensors are converted to the types of the net's parameters.
+    `zoo:NAME` is a net of the zoo. The state dict may be saved under one of `WRAPPERS`, and its names may have
+    `PREFIXES`, also several, or any other prefix if it is the only one that fits. They are removed if the remaining
+    names are those of the net, and the log says so. Floating-point tensors are converted to the types of the net's
+    parameters.
 
     Raises:
         UserError: if the file is missing, cannot be read safely, or belongs to another architecture or number of
             classes; if several nets in it fit; if weights are not finite, or no plain floating-point numbers.
     """
-    file = Path(path).expanduser()
+    file = checkpoint_file(path)
     expected = net.state_dict()
     core = without_prefix(expected, common_prefix(expected))
     candidates = list(_state_dicts(read_checkpoint(file), file))

@@ -1,0 +1,83 @@
+"""The table of the zoo from its cards, as Markdown and as HTML."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from aloe_lightning.errors import UserError
+from aloe_lightning.storage.files import atomic_write
+from aloe_lightning.storage.zoo import zoo_card, zoo_names
+
+BEGIN, END = "<!-- begin: python -m aloe_lightning.zoo page -->", "<!-- end -->"
+HEADINGS = ("net", "epochs", "training, s", "accuracy", "clean AUROC", "AUROC, paper", "AUROC, strong", "images")
+
+
+def rows() -> list[list[str]]:
+    """Return a row of `HEADINGS` for each net: numbers of MSP in percent, with 95 % intervals."""
+    return [_row(zoo_card(name)) for name in zoo_names()]
+
+
+def _row(card: Mapping[str, Any]) -> list[str]:
+    training, evaluation = card["training"], card["evaluation"]
+    first = evaluation.get("paper") or next(iter(evaluation.values()))
+    detection = {regime: numbers["detectors"]["msp"] for regime, numbers in evaluation.items()}
+    attacked = [
+        _interval(detection[regime]["attacked"]["auroc"]) if regime in detection else "–"
+        for regime in ("paper", "strong")
+    ]
+    return [
+        card["name"],
+        f"{training['epochs']:g}",
+        f"{training['seconds']:,.0f}",
+        _interval(first["accuracy"].get("clean")),
+        _interval(next(iter(detection.values()))["clean"]["auroc"]),
+        *attacked,
+        f"{first['num_id']:,} + {sum(first['num_ood'].values()):,}",
+    ]
+
+
+def _interval(number: list[float] | None) -> str:
+    if number is None:
+        return "–"
+    value, low, high = (100 * part for part in number)
+    return f"{value:.2f} [{low:.1f}, {high:.1f}]"
+
+
+def markdown() -> str:
+    """Return the table as Markdown."""
+    lines = [HEADINGS, [":--", *["--:"] * (len(HEADINGS) - 1)], *rows()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def html() -> str:
+    """Return the table as a page."""
+    head = "".join(f"<th>{escape(text)}</th>" for text in HEADINGS)
+    body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows())
+    style = "body{font-family:sans-serif;margin:2em}td,th{padding:.3em .8em;text-align:right}"
+    style += "td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f4f4f4}"
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>The zoo of aloe_lightning</title>'
+        f"<style>{style}</style><h1>The zoo</h1><p>MSP, in percent, with 95 % intervals over the test images; AUROC is "
+        "the mean over the OOD sets, and both sides are attacked. The cards have training details, digests and metrics."
+        f"</p><table><tr>{head}</tr>\n{body}</table></html>\n"
+    )
+
+
+def write(path: Path) -> Path:
+    """Write the page: HTML for `.html`; in a Markdown page the text between the two markers is replaced.
+
+    Raises:
+        UserError: if an existing Markdown page has no markers.
+    """
+    if path.suffix == ".html":
+        text = html()
+    else:
+        old = path.read_text() if path.is_file() else f"# The zoo\n\n{BEGIN}\n{END}\n"
+        if BEGIN not in old or END not in old.partition(BEGIN)[2]:
+            raise UserError(f"{path.absolute()} has no line {BEGIN!r} with a line {END!r} below: add them")
+        before, _, rest = old.partition(BEGIN)
+        text = f"{before}{BEGIN}\n{markdown()}\n{END}{rest.partition(END)[2]}"
+    with atomic_write(path) as part:
+        part.write_text(text)
+    return path

@@ -1,0 +1,162 @@
+"""The nets that are installed with the package: whole, as their cards say, and refused where they are not."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aloe_lightning import zoo
+from aloe_lightning.config.validation import validated
+from aloe_lightning.errors import UserError
+from aloe_lightning.nets import SmallNet
+from aloe_lightning.storage import zoo as files
+from aloe_lightning.storage.cells import file_digest
+from aloe_lightning.storage.weights import load_weights, save_weights
+from aloe_lightning.zoo.__main__ import main
+from aloe_lightning.zoo.page import BEGIN, END, markdown
+from aloe_lightning.zoo.sample import check_sample, sample_scores
+from composing import changed
+
+NAMES = zoo.list()
+NAME = NAMES[0]
+PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A zoo of one net, in a folder that a test may damage."""
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(files.FOLDER / f"{NAME}{suffix}", tmp_path)
+    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    return tmp_path / f"{NAME}.safetensors"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_net_reproduces_the_scores_of_its_card(name):
+    net = zoo.load(name)
+    assert check_sample(net, zoo.card(name)["sample"]) <= 1e-4
+    assert not net.training
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_describes_a_finished_training_and_its_evaluation(name):
+    card, file = zoo.card(name), files.FOLDER / f"{name}.safetensors"
+    assert card["name"] == name
+    assert file.stat().st_size < 3_000_000
+    assert card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest() == file_digest(f"zoo:{name}")
+    assert card["auroc_change"] <= 0.0005
+    assert set(card["evaluation"]) == {"paper", "strong"}
+    training = card["training"]
+    per_epoch = -(-training["images"] // training["batch"]["inliers"])
+    assert training["epochs"] == pytest.approx(training["steps"] / per_epoch, rel=0.01)
+    for numbers in card["evaluation"].values():
+        shown = [*numbers["accuracy"].values()]
+        for conditions in numbers["detectors"].values():
+            shown += [number for metrics in conditions.values() for number in metrics.values()]
+        assert all(0 <= low <= value <= high <= 1 for value, low, high in shown)
+
+
+def test_a_wrong_byte_is_refused(copy):
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+    for use in (lambda: zoo.load(NAME), lambda: load_weights(f"zoo:{NAME}", SmallNet(10))):
+        with pytest.raises(UserError, match="is damaged: its SHA-256 is"):
+            use()
+    assert main(["check"]) == 2
+    copy.unlink()
+    with pytest.raises(UserError, match="its SHA-256 is missing"):
+        zoo.load(NAME)
+
+
+def test_other_weights_than_the_cards_are_noticed_by_their_scores(copy):
+    net = zoo.load(NAME)
+    with torch.no_grad():
+        net.fc.bias[0] += 0.1
+    with pytest.raises(UserError, match=r"differ from the card's by 0\.0"):
+        check_sample(net, zoo.card(NAME)["sample"])
+    stated = sample_scores(net)
+    with pytest.raises(UserError, match="embedded pictures differ"):
+        check_sample(net, {**stated, "pixels": "0" * 64})
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(capsys):
+    wrong = NAME[:-1]
+    with pytest.raises(UserError, match=f"no net '{wrong}' in the zoo, did you mean '{NAME}'"):
+        zoo.load(wrong)
+    assert main(["card", wrong]) == 2
+    assert f"did you mean {NAME!r}" in capsys.readouterr().err
+    with pytest.raises(UserError, match=f"checkpoint: no net '{wrong}' in the zoo, did you mean '{NAME}'"):
+        validated(changed((), f"checkpoint=zoo:{wrong}"))
+    demo = "zoo:demo-aloe-eps3-small"
+    assert validated(changed((), f"checkpoint={demo}"))["checkpoint"] == demo
+
+
+def test_a_net_is_not_recorded_under_another_objective_or_budget():
+    demo = "checkpoint=zoo:demo-aloe-eps3-small"
+    with pytest.raises(UserError, match="was trained with objective=aloe, not oe: add objective=aloe"):
+        validated(changed(("objective=oe",), demo))
+    with pytest.raises(UserError, match=r"was trained with train_epsilon=3(\.0)?, not 1(\.0)?: add train_epsilon=3"):
+        validated(changed(("epsilon=1",), demo))
+    assert validated(changed(("eval_epsilon=1",), demo))["attack"]["eval"]["epsilon"] == 1
+    with pytest.raises(UserError, match="was trained with objective=oe, not aloe"):
+        validated(changed(("+experiment=cifar10_aloe", "net=small"), "checkpoint=zoo:cifar10-oe-small"))
+
+
+def test_a_checkpoint_of_the_zoo_is_the_file_of_the_net():
+    net = SmallNet(**{key: value for key, value in zoo.card(NAME)["net"].items() if key != "_target_"})
+    load_weights(f"zoo:{NAME}", net)
+    loaded = zoo.load(NAME).state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in net.state_dict().items())
+
+
+def test_the_command_lists_and_checks_every_net(capsys):
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == ["net", *NAMES]
+    assert main(["check"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == NAMES
+
+
+def test_the_page_has_the_numbers_of_the_cards(tmp_path):
+    assert PAGE.read_text().partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == markdown()
+    auroc = 100 * zoo.card(NAME)["evaluation"]["strong"]["detectors"]["msp"]["attacked"]["auroc"][0]
+    assert main(["page", str(tmp_path / "zoo.html"), str(tmp_path / "zoo.md")]) == 0
+    for suffix in ("html", "md"):
+        assert f"{auroc:.2f}" in (tmp_path / f"zoo.{suffix}").read_text()
+    (tmp_path / "other.md").write_text("# No markers\n")
+    assert main(["page", str(tmp_path / "other.md")]) == 2
+    assert (tmp_path / "other.md").read_text() == "# No markers\n"
+
+
+@pytest.mark.slow
+def test_an_entry_is_made_from_finished_cells_of_one_net(command, tmp_path, monkeypatch, capsys):
+    tiny = ("net.width=8", "trainer.max_steps=2", "trainer.precision=32-true", "data.num_train=96", "data.num_test=20")
+    tiny += ("outliers.count=200", "batch.inliers=32", "batch.outliers=64", "evaluation.max_ood=10")
+    outputs = command(*tiny, "attack.eval.steps=2")
+    command(*tiny, "attack=strong", "attack.eval.preset=quick", "attack.eval.steps=2")
+    paper, strong = sorted(folder.parent for folder in (outputs / "demo").glob("*/records.jsonl"))
+    monkeypatch.setattr(files, "FOLDER", tmp_path / "weights")
+    assert main(["add", "tiny", str(paper), str(strong), "--commit", "abc"]) == 0
+    assert main(["check", "tiny"]) == 0
+    card = zoo.card("tiny")
+    assert (card["training"]["steps"], card["training"]["commit"]) == (2, "abc")
+    assert set(card["evaluation"]) == {"paper", "strong"}
+    (model,) = (outputs / "models").glob("demo-*")
+    trained = load_file(model / "weights.safetensors")
+    for key, tensor in zoo.load("tiny").state_dict().items():
+        half = card["precision"] == "float16" and tensor.ndim > 1
+        assert torch.equal(tensor, trained[key].half().float() if half else trained[key]), key
+
+    assert main(["add", "twice", str(paper), str(paper)]) == 2  # the same regime
+    assert "one for each regime" in capsys.readouterr().err
+    save_weights(model / "weights.safetensors", SmallNet(10, width=8), {})
+    assert main(["add", "other", str(paper)]) == 2
+    assert "another net than the cells evaluated" in capsys.readouterr().err
+    (model / "model.json").unlink()
+    assert main(["add", "unfinished", str(paper)]) == 2
+    assert "training is not finished" in capsys.readouterr().err
+    assert not (tmp_path / "weights" / "twice.json").exists()
