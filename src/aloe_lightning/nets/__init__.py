@@ -3,12 +3,14 @@
 from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.nets.densenet import DenseNet
 from aloe_lightning.nets.features import WithFeatures, last_layer, with_features
+from aloe_lightning.nets.interval_bounds import ConfidenceBounds, Unbounded
 from aloe_lightning.nets.library import LibraryNet, Timm, Torchvision
 from aloe_lightning.nets.saved import SavedNet
 from aloe_lightning.nets.small import SmallNet
 
 __all__ = [
     "Classifier",
+    "ConfidenceBounds",
     "DenseNet",
     "LibraryNet",
     "Normalize",
@@ -16,6 +18,7 @@ __all__ = [
     "SmallNet",
     "Timm",
     "Torchvision",
+    "Unbounded",
     "WithFeatures",
     "last_layer",
     "with_features",
