@@ -147,7 +147,9 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
                 title = f"{cell.objective_title}, {cell.net}, {cell.dataset}, seed {cell.seed}"
                 sets = {"id": id_set, **ood_sets}
                 given = build_detectors(config)
-                result = result_of_cell(title, objective.net, evaluation, given, sets, attack, cell.seed)
+                result = result_of_cell(
+                    title, objective.net, evaluation, given, sets, attack, cell.eval_epsilon, cell.seed
+                )
                 result.entry().write(folder / ENTRY)
             write_records(folder / "records.jsonl", records)
             store.discard()

@@ -73,8 +73,8 @@ class ConfidenceBounds:
             self.last = _module(net, last)  # type: ignore[assignment]
             output.args = (last.args[0],)
             graph.erase_node(last)
+        _check(net, graph)
         self.propagation = _Propagation(fx.GraphModule(net, graph))
-        self.propagation.check()
 
     @torch.no_grad()
     def __call__(self, images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -116,25 +116,26 @@ class _Tracer(fx.Tracer):
         return type(m) in (*AFFINE, *RISING_MODULES) or super().is_leaf_module(m, module_qualified_name)
 
 
+def _check(net: nn.Module, graph: fx.Graph) -> None:
+    """Raise Unbounded for the first operation without interval arithmetic."""
+    for node in graph.nodes:
+        if node.op == "call_module":
+            layer = _module(net, node)
+            known = type(layer) in (*AFFINE, *RISING_MODULES)
+            if isinstance(layer, nn.BatchNorm2d) and (layer.running_mean is None or layer.training):
+                known = False
+        elif node.op == "call_function":
+            known = (node.target in RISING_FUNCTIONS and "alpha" not in node.kwargs) or node.target is getattr
+        elif node.op == "call_method":
+            known = node.target in RISING_METHODS | OF_SHAPE and "alpha" not in node.kwargs
+        else:
+            known = node.op in ("placeholder", "output")
+        if not known:
+            raise Unbounded(f"no interval arithmetic for {node.target}")
+
+
 class _Propagation(fx.Interpreter):
     """Runs a traced net on intervals."""
-
-    def check(self) -> None:
-        """Raise Unbounded for the first operation without interval arithmetic."""
-        for node in self.module.graph.nodes:
-            if node.op == "call_module":
-                layer = _module(self.module, node)
-                known = type(layer) in (*AFFINE, *RISING_MODULES)
-                if isinstance(layer, nn.BatchNorm2d) and (layer.running_mean is None or layer.training):
-                    known = False
-            elif node.op == "call_function":
-                known = (node.target in RISING_FUNCTIONS and "alpha" not in node.kwargs) or node.target is getattr
-            elif node.op == "call_method":
-                known = node.target in RISING_METHODS | OF_SHAPE and "alpha" not in node.kwargs
-            else:
-                known = node.op in ("placeholder", "output")
-            if not known:
-                raise Unbounded(f"no interval arithmetic for {node.target}")
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = self.fetch_attr(target)

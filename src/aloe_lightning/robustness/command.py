@@ -115,6 +115,7 @@ def result_of_cell(
     detectors: Mapping[str, Detector],
     sets: Mapping[str, ImageSet],
     attack: Attack | ScoreAttack,
+    epsilon: float,
     seed: int,
 ) -> Result:
     """Return the evaluation of a cell of the paper's tables as the result of a given net, without a guaranteed bound.
@@ -126,6 +127,7 @@ def result_of_cell(
         detectors: the detectors by name.
         sets: the images, `id` and the OOD sets by name.
         attack: the attack.
+        epsilon: its radius in 1/255 of the pixel range.
         seed: random seed of the evaluation.
     """
     members, flags = evaluation.ensemble.summary()
@@ -134,7 +136,7 @@ def result_of_cell(
     settings = {
         "net": title,
         "size": size_text(id_set.images.shape[2:]),
-        "epsilon": float(attack.epsilon),
+        "epsilon": epsilon,
         "norm": getattr(attack, "norm", "linf"),
         "attack": attack.describe(),
         "kinds": {name: kind_of(attack, fitted) for name, fitted in evaluation.fitted.items()},
@@ -155,7 +157,7 @@ def result_of_cell(
 def digest_of_set(images: ImageSet, *, labelled: bool) -> str:
     """Return the SHA-256 of the images of a set, and of its labels, as `evaluate` computes it."""
     digest = SetDigest()
-    for part in torch.arange(len(images)).split(1000):
+    for part in torch.split(torch.arange(len(images)), 1000):
         labels = images.labels[part] if labelled and images.labels is not None else None
         digest.update(images.take(part).float() / 255, labels)
     return digest.hexdigest()

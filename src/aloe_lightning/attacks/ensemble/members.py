@@ -119,8 +119,16 @@ def _climb(name: str, clean: Tensor, loss: LossFn, budget: Budget, start: Tensor
         size = 2.5 * budget.ball.eps / budget.steps
         return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start)
     if name in FIRST_STEPS:
-        size, path = FIRST_STEPS[name] * budget.ball.eps, {"decay": DECAY, "annealed": True}
-        return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start, **path)
+        return best_pgd(
+            clean,
+            loss,
+            ball=budget.ball,
+            step_size=FIRST_STEPS[name] * budget.ball.eps,
+            steps=budget.steps,
+            start=start,
+            decay=DECAY,
+            annealed=True,
+        )
     return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start)
 
 

@@ -123,7 +123,7 @@ def _margin(entry: Entry, detector: str) -> float:
     number = entry.number(detector, "auroc", "both")
     if number is None or number["low"] is None or number["high"] is None:
         return float("nan")
-    return 50 * (number["high"] - number["low"])
+    return 50 * (float(number["high"]) - float(number["low"]))
 
 
 def _texts(table: pd.DataFrame) -> list[list[str]]:
