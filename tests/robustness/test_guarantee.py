@@ -30,7 +30,7 @@ def shallow():
 
 
 def test_gauroc_is_the_auroc_of_the_bounds_and_a_floor_of_the_attacked_one(sets, shallow, tmp_path):
-    attack = Strong(epsilon=EPSILON, steps=8, queries=5, epsilon_checks=0)
+    attack = Strong(epsilon=EPSILON, steps=4, members=["momentum"], epsilon_checks=0)
     result = evaluate(shallow, *sets, detectors=("msp", "odin"), attack=attack, batch_size=7, verbose=False)
     bounds = ConfidenceBounds(shallow)
     low = bounds(sets[0], EPSILON / 255)[0]
