@@ -23,7 +23,11 @@ LONGER = ("objective=oe", *TINY, "trainer.max_steps=60", "checkpoint_seconds=100
 
 def test_sigterm_during_a_training_loses_no_step(command, tmp_path):
     words = [sys.executable, "-m", "aloe_lightning", *LONGER]
-    environment = {**os.environ, "ALOE_OUTPUTS": str(tmp_path / "stopped"), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment = {
+        **os.environ,
+        "ALOE_OUTPUTS": str(tmp_path / "stopped"),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
     with subprocess.Popen(words, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as job:
         for line in job.stderr:
             if line.strip() == "oe: training":
