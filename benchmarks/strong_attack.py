@@ -1,8 +1,8 @@
 """`python -m benchmarks.strong_attack --data DIR --golden DIR`: AUROC under each attack, and its cost per image.
 
-The net is the robust CNN of the golden data, the images the first 400 CIFAR-10 test images and 200 of each of
-Textures, Places365 and a resized set, spread evenly over their files. Prints a table in Markdown; cells are means over
-the OOD sets.
+The net is the robust CNN of the golden data, or with `--small FILE` a small net trained on CIFAR-10; the images are the
+first 400 CIFAR-10 test images and 200 of each of Textures, Places365 and a resized set, spread evenly over their files.
+Prints a table in Markdown; cells are means over the OOD sets.
 """
 
 import argparse
@@ -20,7 +20,8 @@ from aloe_lightning.data import ImageFolder, ImageSet
 from aloe_lightning.detectors import MSP, ODIN, Detector, Energy, MaxLogit
 from aloe_lightning.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from aloe_lightning.metrics import auroc
-from aloe_lightning.nets import Normalize
+from aloe_lightning.nets import Normalize, SmallNet
+from aloe_lightning.storage.weights import load_weights
 
 FOLDERS = {"textures": "dtd/images", "places365": "places365/test_subset", "resize": "standin_lsun_resize"}
 DETECTORS: dict[str, Detector] = {"msp": MSP(), "odin": ODIN(), "energy": Energy(), "max_logit": MaxLogit()}
@@ -37,6 +38,13 @@ def robust_cnn(file: Path) -> nn.Module:
     )
     layers.load_state_dict(weights)
     return nn.Sequential(normalize, layers).eval()
+
+
+def small_net(file: Path) -> nn.Module:
+    """Return a small net of this package that was trained on CIFAR-10."""
+    net = SmallNet(10, mean=[x / 255 for x in (125.3, 123.0, 113.9)], std=[x / 255 for x in (63.0, 62.1, 66.7)])
+    load_weights(file, net)
+    return net.eval()
 
 
 def image_sets(root: Path, num_id: int, num_ood: int) -> tuple[ImageSet, dict[str, ImageSet]]:
@@ -92,9 +100,10 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", choices=list(DETECTORS), default=["msp", "odin"])
     parser.add_argument("--id", type=int, default=400)
     parser.add_argument("--ood", type=int, default=200)
+    parser.add_argument("--small", type=Path, help="weights of a small net in place of the robust CNN")
     parser.add_argument("--members", action="store_true", help="print each member's gain, too")
     options = parser.parse_args()
-    net = robust_cnn(options.golden / "robust_cnn_cifar10.npz")
+    net = small_net(options.small) if options.small else robust_cnn(options.golden / "robust_cnn_cifar10.npz")
     id_set, ood_sets = image_sets(options.data, options.id, options.ood)
     counter = Counter(net)
     detectors = {name: DETECTORS[name] for name in options.detectors}

@@ -31,6 +31,8 @@ NOT_RUN = {
     "aloe-lightning": "two minutes; tests/test_end_to_end.py runs it on tiny data",
     "python -m aloe_lightning": "two minutes; tests/test_end_to_end.py runs it on tiny data",
     "python -m aloe_lightning.report outputs": "requires finished runs; tests/report/test_full.py runs it on some",
+    "python -m aloe_lightning.report --leaderboard entries --out leaderboard": "requires entries; "
+    "tests/report/test_leaderboard.py runs it on some",
 }
 """Commands that are neither run nor composed here, with the reason."""
 

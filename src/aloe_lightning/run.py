@@ -10,6 +10,7 @@ from typing import Any
 
 from pytorch_lightning import seed_everything
 
+from aloe_lightning.attacks import ScoreAttack
 from aloe_lightning.config.build import (
     build_attack,
     build_data,
@@ -28,7 +29,8 @@ from aloe_lightning.nets import with_features
 from aloe_lightning.nets.saved import sizes_of
 from aloe_lightning.objectives import Objective
 from aloe_lightning.report import write_study
-from aloe_lightning.robustness.command import evaluate_given
+from aloe_lightning.report.leaderboard import ENTRY
+from aloe_lightning.robustness.command import evaluate_given, result_of_cell
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size, share_of, share_state
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.hardware import compile_net, prepare_process
@@ -149,6 +151,14 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             write_json(folder / "versions.json", {**run_info, **environment_of(device)})
             evaluation.scores.save(folder / "scores.npz")
             save_examples(evaluation.examples, folder)
+            if isinstance(attack, ScoreAttack):
+                title = f"{cell.objective_title}, {cell.net}, {cell.dataset}, seed {cell.seed}"
+                sets = {"id": id_set, **ood_sets}
+                given = build_detectors(config)
+                result = result_of_cell(
+                    title, objective.net, evaluation, given, sets, attack, cell.eval_epsilon, cell.seed
+                )
+                result.entry().write(folder / ENTRY)
             write_records(folder / "records.jsonl", records)
             store.discard()
             study = write_study(folder.parent)

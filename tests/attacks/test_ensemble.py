@@ -15,7 +15,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy
 
 DETECTORS = {"msp": MSP(), "odin": ODIN(), "energy": Energy(), "max_logit": MaxLogit()}
-SMALL = {"steps": 4, "queries": 6}
+SMALL = {"steps": 4, "queries": 6, "epsilon_checks": 0}
 
 
 @pytest.fixture
@@ -146,12 +146,12 @@ def test_a_score_without_gradient_is_attacked_through_surrogates(net, x):
 def test_flags_of_a_sound_and_of_a_masked_score(net, x):
     with frozen_eval(net):
         sound = MSP().fit(net).target("id")
-        case = Strong(epsilon=8, steps=15, queries=10).attack_scores(x, {"": sound})[""]
-        raised = {flag.name for flag in flags.flags_of(case, sound, sound.score(x)) if flag.raised}
+        case = Strong(epsilon=8, steps=15, queries=10, epsilon_checks=0).attack_scores(x, {"": sound})[""]
+        raised = {flag.name for flag in flags.flags_of(case, sound) if flag.raised}
         assert not raised & {"zero_gradient", "not_rising", "surrogate_only", "random_score"}
         flat = lambda z: log_odds(net(z.detach())) + 0 * z.flatten(1).sum(1)  # noqa: E731
         masked = Target(membership="id", score=flat, objective=flat)
-        case = Strong(epsilon=8, steps=4, queries=50).attack_scores(x, {"": masked})[""]
+        case = Strong(epsilon=8, steps=4, queries=50, epsilon_checks=0).attack_scores(x, {"": masked})[""]
     raised = {flag.name: flag.value for flag in flags.flags_of(case, masked) if flag.raised}
     # The noise of the starts, too, changes the score a little.
     assert raised.pop("gradient_free") > 0.5
@@ -163,10 +163,33 @@ def test_flags_as_functions_of_scores():
     assert flags.bigger_epsilon_weaker(t([1.0, 2.0, 3.0, 4.0]), t([0.5, 2.5, 3.0, 3.0]), -1).value == 0.25
     assert flags.bigger_epsilon_weaker(t([1.0, 2.0]), t([0.5, 2.5]), 1).value == 0.5
     assert flags.unlimited_epsilon_short(t([0.1, 0.2, 0.9, 0.3]), 0.5, -1).value == 0.25
-    assert flags.random_score(t([0.1, 0.2]), t([0.1, 0.3])).value == 0.5
     gradient_free = flags.gradient_free_beats_gradient(t([1.0, 1.0]), t([0.8, 0.8]), t([0.8, 0.6]))
     assert gradient_free.value == pytest.approx(0.2 / 0.6)
     assert gradient_free.raised
+
+
+def test_a_score_that_differs_between_two_calls_is_flagged(net, x):
+    draws = torch.Generator().manual_seed(0)
+    score = lambda z: log_odds(net(z)) + torch.rand(len(z), generator=draws)  # noqa: E731
+    with frozen_eval(net):
+        target = Target(membership="ood", score=score, objective=score)
+        case = Strong(epsilon=8, preset="quick").attack_scores(x, {"": target})[""]
+    assert case.random_score.all()
+    assert {flag.name for flag in flags.flags_of(case, target) if flag.raised} >= {"random_score"}
+
+
+def test_larger_balls_are_tried_on_the_first_images_of_a_set(net, x):
+    attack = Strong(epsilon=2, steps=4, queries=0, epsilon_checks=2)
+    with frozen_eval(net):
+        target = MSP().fit(net).target("ood")
+        case = attack.attack_scores(x, {"": target}, seeds=ImageSeeds((0,), [5, 1, 4, 0, 3, 2]))[""]
+        bigger = Strong(epsilon=4, **{**SMALL, "queries": 0})
+        direct = bigger.attack_scores(x[[1, 3]], {"": target}, seeds=ImageSeeds((0,), [1, 0]))[""]
+    assert case.beyond["doubled"].isnan().tolist() == [True, False, True, False, True, True]
+    torch.testing.assert_close(case.beyond["doubled"][[1, 3]], direct.score, rtol=1e-4, atol=1e-6)
+    tried = [1, 3]
+    assert (case.beyond["unlimited"][tried] > case.beyond["doubled"][tried]).all()
+    assert (case.beyond["doubled"][tried] > case.score[tried]).all()
 
 
 def test_flags_of_epsilon(net, x):
@@ -185,4 +208,4 @@ def test_settings():
     assert Strong(preset="extreme").budget.steps == 500
     assert Strong(preset="extreme", steps=3).budget.steps == 3
     described = Strong(preset="quick").describe()
-    assert described.startswith("strong (quick, Linf): pointwise worst case")
+    assert described.startswith("strong version 2 (quick, Linf): pointwise worst case")

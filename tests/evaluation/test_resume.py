@@ -47,10 +47,14 @@ def scored_batches(monkeypatch, until=None):
     return batches
 
 
-ATTACKS = [PGD(epsilon=2, steps=2), Strong(epsilon=2, preset="quick", steps=2)]
+ATTACKS = {
+    "paper": PGD(epsilon=2, steps=2),
+    "quick": Strong(epsilon=2, preset="quick", steps=2),
+    "checked": Strong(epsilon=2, members=["square"], queries=2, epsilon_checks=6),  # 2 of the second batch
+}
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: type(attack).__name__)
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=list(ATTACKS))
 def test_a_killed_evaluation_continues_to_the_same_scores(inputs, tmp_path, monkeypatch, attack):
     whole = evaluate(*inputs, attack, SETTINGS)
     with monkeypatch.context() as patch:

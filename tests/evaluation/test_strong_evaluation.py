@@ -14,7 +14,7 @@ from aloe_lightning.evaluation.records import Cell, records_of
 from aloe_lightning.metrics import auroc
 
 DETECTORS = {"msp": MSP(), "odin": ODIN()}
-ATTACK = Strong(epsilon=4, steps=3, queries=4)
+ATTACK = Strong(epsilon=4, steps=3, queries=2, epsilon_checks=3)
 CELL = Cell(
     dataset="noise", outliers="", net="small", objective="original", objective_title="Original", seed=0,
     train_epsilon=None, eval_epsilon=4, regime="strong", attack=ATTACK.describe(), protocol="",
@@ -71,7 +71,7 @@ def test_results_do_not_depend_on_batch_size(small_net, evaluation):
 
 
 def test_an_l2_ball(small_net):
-    scores = run(small_net, Strong(epsilon=128, norm="l2", steps=3, queries=4)).scores
+    scores = run(small_net, Strong(epsilon=128, norm="l2", steps=3, queries=4, epsilon_checks=0)).scores
     for name in DETECTORS:
         assert (scores[name, "id", "attacked"] < scores[name, "id", "clean"]).all()
         assert (scores[name, "more", "attacked"] > scores[name, "more", "clean"]).all()
@@ -117,5 +117,13 @@ def test_records_state_each_members_part_and_the_flags(evaluation):
         assert records["msp", "ood", "more", f"worst/{member}"] == gain.images / 7
     assert records["msp", "id", "", "flag/zero_gradient"] == 0
     assert records["msp", "id", "", "flag/surrogate_only"] == 0
+    assert records["msp", "id", "", "flag/random_score"] == 0
+    beyond = {name: evaluation.ensemble.arrays["msp", "more", "beyond", name] for name in ("doubled", "unlimited")}
+    attacked, median = evaluation.scores["msp", "more", "attacked"], np.median(evaluation.scores["msp", "id", "clean"])
+    assert np.isfinite(beyond["doubled"]).tolist() == [True] * 3 + [False] * 4
+    weaker = np.mean(beyond["doubled"][:3] < attacked[:3] * (1 - 1e-6))
+    assert records["msp", "ood", "more", "flag/bigger_epsilon"] == weaker
+    short = np.mean(beyond["unlimited"][:3] < median)
+    assert records["msp", "ood", "more", "flag/unlimited_epsilon"] == short
     assert 0 <= records["msp", "ood", "more", "flag/gradient_free"] <= 1
     assert sum(v for (d, s, _, m), v in records.items() if (d, s) == ("msp", "id") and m.startswith("worst/")) == 1

@@ -1,5 +1,6 @@
 """The result of an attack that keeps the best iterate of each image, and projected ascent that does so."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,9 @@ def best_pgd(
     steps: int,
     start: Tensor | None = None,
     decay: float = 0.0,
+    annealed: bool = False,
 ) -> Ascent:
-    """Maximise a per-sample loss by projected gradient ascent with steps of one length; return the best iterate.
+    """Maximise a per-sample loss by projected gradient ascent, equal steps for all images; return the best iterate.
 
     Args:
         images: clean images (N, C, H, W) in [0, 1].
@@ -78,6 +80,7 @@ def best_pgd(
         start: points of the ball to start at, of the images' shape; None for the clean images.
         decay: share of the earlier direction in each step: with 1, the step follows the sum of all gradients, each
             divided by its mean magnitude (MI-FGSM; Dong et al., arXiv:1710.06081).
+        annealed: let the step size fall to 0 as half a cosine.
     """
     clean = images.detach()
     x = clean if start is None else ball.project(start, clean)
@@ -92,7 +95,8 @@ def best_pgd(
         best, best_loss = better([(best, best_loss), (x, loss)])
         size = gradient.flatten(1).abs().mean(1).clamp(min=torch.finfo(gradient.dtype).tiny)
         direction = decay * direction + gradient / size.view(-1, *(1,) * (gradient.dim() - 1))
-        x = ball.project(x + step_size * ball.steepest(direction), clean)
+        share = (1 + math.cos(math.pi * step / steps)) / 2 if annealed else 1.0
+        x = ball.project(x + share * step_size * ball.steepest(direction), clean)
     best, best_loss = better([(best, best_loss), (x, loss_of(x, loss_fn))])
     return Ascent(best, best_loss, losses[0] if losses else best_loss, zero.to(clean.device))
 

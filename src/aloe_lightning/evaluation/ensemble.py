@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.attacks import Flag, WorstCase
-from aloe_lightning.attacks.ensemble.flags import gradient_free_flags, not_rising, surrogate_only, zero_gradient
+from aloe_lightning.attacks.ensemble.flags import (
+    flags_beyond,
+    gradient_free_flags,
+    not_rising,
+    random_score,
+    surrogate_only,
+    zero_gradient,
+)
 from aloe_lightning.evaluation.scores import Array
 from aloe_lightning.metrics import auroc
 
@@ -20,8 +27,10 @@ class EnsembleKey(NamedTuple):
     Attributes:
         detector: key of the detector in the config.
         dataset: `id`, or the name of an OOD test set.
-        kind: `member` for scores of what a member found, `sign` for 0 or 1 by image.
-        name: name of the member (`clean` and `paper` among them); `zero_gradient` or `not_rising`.
+        kind: `member` for scores of what a member found, `sign` for 0 or 1 by image, `beyond` for scores in a larger
+            ball, NaN where this was not tried.
+        name: name of the member (`clean` and `paper` among them); `zero_gradient`, `not_rising` or `random_score`;
+            `doubled` or `unlimited`.
     """
 
     detector: str
@@ -105,10 +114,34 @@ class Ensemble:
         members = {name: torch.from_numpy(values) for name, values in self.members(detector, dataset).items()}
         flags = [function(torch.from_numpy(sign[name])) for name, function in SIGNS.items()]
         flags.append(surrogate_only(members))
-        return flags + gradient_free_flags(members, _sign(dataset))
+        flags += gradient_free_flags(members, _sign(dataset))
+        beyond = {
+            key.name: torch.from_numpy(values)
+            for key, values in self.arrays.items()
+            if key[:3] == (detector, dataset, "beyond")
+        }
+        others = [key.dataset for key in self.arrays if key[0] == detector and key[2:] == ("member", "clean")]
+        others = [name for name in others if (name == "id") != (dataset == "id")]
+        if not beyond or not others:
+            return flags
+        clean = np.concatenate([self.members(detector, name)["clean"] for name in others])
+        worst = torch.from_numpy(list(_running_worst(self.members(detector, dataset), dataset).values())[-1])
+        return flags + flags_beyond(worst, beyond, float(np.median(clean)), _sign(dataset))
+
+    def summary(self) -> tuple[dict[str, dict[str, float]], dict[str, list[str]]]:
+        """Return the numbers of all detectors by `detector/set`, and the raised flags in words by detector."""
+        numbers: dict[str, dict[str, float]] = {}
+        raised: dict[str, list[str]] = {}
+        for detector, name in dict.fromkeys(key[:2] for key in self.arrays):
+            numbers[f"{detector}/{name}"] = self.numbers(detector, name)
+            for flag in self.flags(detector, name):
+                if flag.raised:
+                    text = f"attack on {detector}, {name}: {flag.message} ({100 * flag.value:.0f} %)"
+                    raised.setdefault(detector, []).append(text)
+        return numbers, raised
 
 
-SIGNS = {"zero_gradient": zero_gradient, "not_rising": not_rising}
+SIGNS = {"zero_gradient": zero_gradient, "not_rising": not_rising, "random_score": random_score}
 
 
 def ensemble_arrays(detector: str, dataset: str, worst: WorstCase) -> Iterator[tuple[EnsembleKey, Array]]:
@@ -117,6 +150,8 @@ def ensemble_arrays(detector: str, dataset: str, worst: WorstCase) -> Iterator[t
         yield EnsembleKey(detector, dataset, "member", name), _array(scores)
     for name in SIGNS:
         yield EnsembleKey(detector, dataset, "sign", name), _array(getattr(worst, name))
+    for name, scores in worst.beyond.items():
+        yield EnsembleKey(detector, dataset, "beyond", name), _array(scores)
 
 
 def _running_worst(members: Mapping[str, Array], dataset: str) -> dict[str, Array]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write
 
-Condition = Literal["clean", "attacked", "misclassified"]
-"""`attacked`: by the attack on the detector; `misclassified`: in-distribution images attacked to be misclassified."""
+Condition = Literal["clean", "attacked", "misclassified", "guaranteed"]
+"""`attacked`: by the attack on the detector; `misclassified`: in-distribution images attacked to be misclassified;
+`guaranteed`: not reached by any attack: a lower bound for in-distribution images, an upper bound for OOD images."""
 
 Array = NDArray[np.float64]
 

@@ -3,6 +3,7 @@
 from aloe_lightning.nets.classifier import Classifier, Normalize
 from aloe_lightning.nets.densenet import DenseNet
 from aloe_lightning.nets.features import WithFeatures, last_layer, with_features
+from aloe_lightning.nets.interval_bounds import ConfidenceBounds, Unbounded
 from aloe_lightning.nets.library import LibraryNet, Timm, Torchvision
 from aloe_lightning.nets.rejection import RejectionNet
 from aloe_lightning.nets.resnet18 import ResNet18
@@ -12,6 +13,7 @@ from aloe_lightning.nets.wide_resnet import WideResNet
 
 __all__ = [
     "Classifier",
+    "ConfidenceBounds",
     "DenseNet",
     "LibraryNet",
     "Normalize",
@@ -21,6 +23,7 @@ __all__ = [
     "SmallNet",
     "Timm",
     "Torchvision",
+    "Unbounded",
     "WideResNet",
     "WithFeatures",
     "last_layer",

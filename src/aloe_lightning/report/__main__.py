@@ -1,4 +1,4 @@
-"""`python -m aloe_lightning.report [DIR]`: the paper's tables and figures from all finished runs."""
+"""`python -m aloe_lightning.report [DIR]`: the paper's tables and figures from all finished runs, or a leaderboard."""
 
 import argparse
 import os
@@ -18,11 +18,14 @@ def main(arguments: list[str] | None = None) -> int:
     default = os.environ.get("ALOE_OUTPUTS", "outputs")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(default), help=f"of results (default: {default})")
     parser.add_argument("--out", type=Path, help="where the report goes (default: report/ in the folder)")
+    parser.add_argument("--leaderboard", action="store_true", help="rank the leaderboard entries under the folder")
     chosen = parser.parse_args(arguments)
+    from aloe_lightning.report.leaderboard import write_leaderboard
     from aloe_lightning.report.reports import report
 
+    write = write_leaderboard if chosen.leaderboard else report
     try:
-        written = report(chosen.folder, chosen.out or chosen.folder / "report")
+        written = write(chosen.folder, chosen.out or chosen.folder / "report")
     except UserError as error:
         print(f"aloe_lightning.report: error: {error}", file=sys.stderr)
         return 2

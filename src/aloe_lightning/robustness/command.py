@@ -11,19 +11,22 @@ import torch
 from torch import nn
 
 from aloe_lightning.attacks import Attack, ScoreAttack
-from aloe_lightning.data import ImageFolder, PictureSet, TestFolder, UnlabelledDataset
+from aloe_lightning.data import ImageFolder, ImageSet, PictureSet, TestFolder, UnlabelledDataset
 from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import Evaluation
-from aloe_lightning.evaluation.records import Cell, Record, records_of, write_records
+from aloe_lightning.evaluation.records import SIDES, Cell, Record, records_of, write_records
 from aloe_lightning.nets import LibraryNet
+from aloe_lightning.robustness.attack import kind_of
 from aloe_lightning.robustness.evaluate import evaluate
 from aloe_lightning.robustness.images import Images, images_of
 from aloe_lightning.robustness.page import write_report
 from aloe_lightning.robustness.passes import size_text
 from aloe_lightning.robustness.result import Result
+from aloe_lightning.robustness.scores import settings_text
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.signatures.description import describe
+from aloe_lightning.storage.batches import SetDigest, digest_of_net
 from aloe_lightning.storage.cache import content_hash
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
 from aloe_lightning.storage.files import write_json
@@ -109,6 +112,61 @@ def evaluate_given(
     print(result.table().T.to_string())
     print(f"report: {page}")
     return records
+
+
+def result_of_cell(
+    title: str,
+    net: nn.Module,
+    evaluation: Evaluation,
+    detectors: Mapping[str, Detector],
+    sets: Mapping[str, ImageSet],
+    attack: Attack | ScoreAttack,
+    epsilon: float,
+    seed: int,
+) -> Result:
+    """Return the evaluation of a cell of the paper's tables as the result of a given net, without a guaranteed bound.
+
+    Args:
+        title: name of the net.
+        net: the net.
+        evaluation: its evaluation under the attack.
+        detectors: the detectors by name.
+        sets: the images, `id` and the OOD sets by name.
+        attack: the attack.
+        epsilon: its radius in 1/255 of the pixel range.
+        seed: random seed of the evaluation.
+    """
+    members, flags = evaluation.ensemble.summary()
+    digests = {name: digest_of_set(images, labelled=name == "id") for name, images in sets.items()}
+    id_set = sets["id"]
+    settings = {
+        "net": title,
+        "size": size_text(id_set.images.shape[2:]),
+        "epsilon": epsilon,
+        "norm": getattr(attack, "norm", "linf"),
+        "attack": attack.describe(),
+        "kinds": {name: kind_of(attack, fitted) for name, fitted in evaluation.fitted.items()},
+        "detectors": {name: settings_text(detector) for name, detector in detectors.items()},
+        "seed": seed,
+        "weights": digest_of_net(net),
+        "counts": {name: len(images) for name, images in sets.items()},
+        "data": digests,
+        "members": members,
+        "flags": flags,
+    }
+    labelled = len(id_set) if evaluation.accuracy is not None else 0
+    return Result(
+        scores=evaluation.scores, accuracy=evaluation.accuracy, labelled=labelled, sides=list(SIDES), settings=settings
+    )
+
+
+def digest_of_set(images: ImageSet, *, labelled: bool) -> str:
+    """Return the SHA-256 of the images of a set, and of its labels, as `evaluate` computes it."""
+    digest = SetDigest()
+    for part in torch.split(torch.arange(len(images)), 1000):
+        labels = images.labels[part] if labelled and images.labels is not None else None
+        digest.update(images.take(part).float() / 255, labels)
+    return digest.hexdigest()
 
 
 def comparable_results(study: Path, result: Result) -> dict[str, Result]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,20 @@ import torch
 
 from aloe_lightning.attacks import Attack, Norm, ScoreAttack
 from aloe_lightning.errors import UserError
+from aloe_lightning.evaluation.ensemble import Ensemble
 from aloe_lightning.evaluation.records import SIDES, Side
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.nets.saved import sizes_of
-from aloe_lightning.robustness.attack import BatchAttack, attack_of, kind_of
+from aloe_lightning.robustness.attack import BatchAttack, Guarantee, attack_of, kind_of
 from aloe_lightning.robustness.images import Data, Images, images_of
 from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warning, size_text, use_of_labels
 from aloe_lightning.robustness.result import Result
 from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors, settings_text
 from aloe_lightning.robustness.subject import in_pixels, subject_of
 from aloe_lightning.storage.batches import BatchStore, digest_of_net
+from aloe_lightning.storage.cache import content_hash
 
-SETTINGS_VERSION = 1
+SETTINGS_VERSION = 2
 """Part of the key of stored batches: increase it when the same settings give other scores."""
 
 
@@ -133,7 +136,8 @@ def evaluate(
     }
     say(f"attack: {settings['norm']}, epsilon {settings['epsilon']:g}/255, {settings['attack']}")
     store = BatchStore(folder, {**settings, "version": SETTINGS_VERSION, "batch_size": count})
-    run = Passes(scorer, store, pixels, seed)
+    guarantee = Guarantee.of(subject, named, settings["norm"], settings["epsilon"])
+    run = Passes(scorer, store, pixels, seed, guarantee)
     run.clean("id", sets["id"])
     accuracy, labelled, remark = use_of_labels(run.labels, run.predictions, sets["id"], subject.num_classes)
     say(f"clean accuracy: not known, {remark}" if accuracy is None else accuracy_text(accuracy, labelled))
@@ -147,16 +151,28 @@ def evaluate(
         run.attacked("id", sets["id"], "id")
     for name in ood_data if {"ood", "both"} & set(sides) else ():
         run.attacked(name, sets[name], "ood")
-    attack_numbers, raised = run.attack_numbers()
-    notes = [remark, *raised, *(images.note for images in sets.values())]
-    return Result(
+    members, flags = Ensemble(run.members).summary()
+    notes = [
+        remark,
+        *(flag for raised in flags.values() for flag in raised),
+        *(images.note for images in sets.values()),
+    ]
+    result = Result(
         scores=Scores(run.scores),
         accuracy=accuracy,
         labelled=labelled,
         sides=list(sides),
-        settings={**settings, "counts": run.counts, "pixels": run.digest(), "members": attack_numbers},
+        settings={
+            **settings,
+            "counts": run.counts,
+            "pixels": content_hash(sorted(run.data_digests().items())),
+            "data": run.data_digests(),
+            "members": members,
+            "flags": flags,
+        },
         notes=[note for note in notes if note],
     )
+    return replace(result, notes=[*result.notes, *guarantee.notes(result.numbers)])
 
 
 def _silent(*_: Any, **__: Any) -> None:

@@ -8,19 +8,20 @@ from numpy.typing import NDArray
 
 from aloe_lightning.evaluation.records import SIDES, Side
 from aloe_lightning.evaluation.scores import Scores
-from aloe_lightning.metrics import ood_metrics, threshold_at_tpr, tied_pairs
+from aloe_lightning.metrics import auroc, ood_metrics, threshold_at_tpr, tied_pairs
+from aloe_lightning.report.leaderboard import MEAN
 
 Array = NDArray[np.float64]
 RESAMPLES = 500
-MEAN = "mean of the sets"
 COLUMNS = ["detector", "ood", "side", "metric", "value", "low", "high"]
 HEADINGS = {
     "auroc": "AUROC",
     "fpr95": "FPR95",
     "tpr_fixed": "TPR, fixed threshold",
     "fpr_fixed": "FPR, fixed threshold",
+    "gauroc": "GAUROC",
 }
-"""The metrics of the table."""
+"""The metrics of the table; the last one of attacked sides only, where there is a guaranteed bound."""
 SIDE_HEADINGS: dict[Side, str] = {
     "none": "clean",
     "id": "ID attacked",
@@ -40,8 +41,9 @@ def numbers_of(scores: Scores, sides: Sequence[Side], seed: int = 0) -> pd.DataF
     Returns:
         The columns of `COLUMNS`. `auroc`, `fpr95`, `detection_error`, `aupr_in`, `aupr_out`, `tied_pairs`: the
         threshold is chosen on the scores of that side, as in the paper. `tpr_fixed`, `fpr_fixed`: shares of ID and OOD
-        images accepted at the fixed threshold, whose true positive rate is nearest to 95 % on clean ID images. Several
-        OOD sets also have their mean. `low` and `high` are NaN where no interval is computed.
+        images accepted at the fixed threshold, whose true positive rate is nearest to 95 % on clean ID images.
+        `gauroc`: a value that no attack brings the AUROC below, for detectors with guaranteed bounds. Several OOD sets
+        also have their mean. `low` and `high` are NaN where no interval is computed.
     """
     from aloe_lightning.report.intervals import intervals
 
@@ -58,6 +60,8 @@ def numbers_of(scores: Scores, sides: Sequence[Side], seed: int = 0) -> pd.DataF
                 groups[MEAN] = by_set
             for name, group in groups.items():
                 values = [_values(positive, negative, threshold) for negative in group.values()]
+                for ood, row in zip(group, values, strict=True):
+                    row.update(_guaranteed(scores, detector, ood, side))
                 bounds = intervals(positive, group, resamples=RESAMPLES, seed=seed)
                 bounds |= fixed_intervals(clean, positive, group, seed=seed)
                 for metric in values[0]:
@@ -70,6 +74,21 @@ def numbers_of(scores: Scores, sides: Sequence[Side], seed: int = 0) -> pd.DataF
 def _values(positive: Array, negative: Array, threshold: float) -> dict[str, float]:
     fixed = {"tpr_fixed": float((positive > threshold).mean()), "fpr_fixed": float((negative > threshold).mean())}
     return {**ood_metrics(positive, negative), "tied_pairs": tied_pairs(positive, negative), **fixed}
+
+
+def _guaranteed(scores: Scores, detector: str, ood: str, side: Side) -> dict[str, float]:
+    """Return the AUROC of the guaranteed scores in place of the attacked ones, if there are any."""
+    conditions = ["guaranteed" if condition == "attacked" else condition for condition in SIDES[side]]
+    keys = (detector, "id", conditions[0]), (detector, ood, conditions[1])
+    if "guaranteed" not in conditions or any(key not in scores for key in keys):
+        return {}
+    return {"gauroc": auroc(*(scores[key] for key in keys))}
+
+
+def headings_of(numbers: pd.DataFrame, side: Side) -> dict[str, str]:
+    """Return the metrics of the table that a side has, with their headings."""
+    present = set(numbers[numbers.side == side].metric)
+    return {metric: heading for metric, heading in HEADINGS.items() if metric in present}
 
 
 def fixed_intervals(

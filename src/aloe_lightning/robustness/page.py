@@ -11,7 +11,7 @@ import pandas as pd
 
 from aloe_lightning.evaluation.records import Side
 from aloe_lightning.evaluation.scores import Condition, Scores
-from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS
+from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, headings_of
 from aloe_lightning.robustness.passes import accuracy_text
 from aloe_lightning.storage.files import atomic_write
 
@@ -120,14 +120,18 @@ def _accuracy(result: Reported) -> str:
 
 def _table(results: Mapping[str, Reported]) -> str:
     sides = next(iter(results.values())).sides
-    spans = "".join(f'<th colspan="{len(HEADINGS)}">{SIDE_HEADINGS[side]}</th>' for side in sides)
-    names = "".join(f"<th>{heading}</th>" for _ in sides for heading in HEADINGS.values())
+    merged = pd.concat([result.numbers for result in results.values()])
+    columns = {side: headings_of(merged, side) for side in sides}
+    spans = "".join(f'<th colspan="{len(columns[side])}">{SIDE_HEADINGS[side]}</th>' for side in sides)
+    names = "".join(f"<th>{HEADINGS[metric]}</th>" for side in sides for metric in columns[side])
     rows = []
     for name, result in results.items():
         numbers = result.numbers.set_index(["detector", "ood", "side", "metric"])
         for detector, ood in dict.fromkeys(key[:2] for key in numbers.index):
             cells = [
-                f"<td>{_cell(numbers.loc[(detector, ood, side, metric)])}</td>" for side in sides for metric in HEADINGS
+                f"<td>{_cell(numbers, (detector, ood, side, metric))}</td>"
+                for side in sides
+                for metric in columns[side]
             ]
             label = ", ".join([*([name] if len(results) > 1 else []), detector, ood])
             rows.append(f"<tr><th>{escape(label)}</th>{''.join(cells)}</tr>")
@@ -135,7 +139,10 @@ def _table(results: Mapping[str, Reported]) -> str:
     return head + "\n".join(rows) + "\n</tbody></table>"
 
 
-def _cell(row: "pd.Series[Any]") -> str:
+def _cell(numbers: pd.DataFrame, key: tuple[str, str, str, str]) -> str:
+    if key not in numbers.index:
+        return "–"
+    row = numbers.loc[key]
     margin = "" if np.isnan(row.low) else f" <small>±{50 * (row.high - row.low):.2f}</small>"
     return f'<span class="value">{100 * row.value:.2f}</span>{margin}'
 
@@ -149,7 +156,7 @@ def _histograms(result: Reported, name: str) -> str:
     figure = new_figure(4.2 * len(scores.detectors), 2.4 * len(conditions))
     axes = figure.subplots(len(conditions), len(scores.detectors), squeeze=False)
     for column, detector in enumerate(scores.detectors):
-        shown = np.concatenate([values for key, values in scores.items() if key.detector == detector])
+        shown = np.concatenate([v for key, v in scores.items() if key[0] == detector and key[2] in conditions])
         edges = np.histogram_bin_edges(np.clip(shown, *np.percentile(shown, [0.5, 99.5])), BINS)
         for axis, condition in zip(axes[:, column], conditions, strict=True):
             for colour, images in zip([*COLOURS] * len(scores.ood_sets), ["id", *scores.ood_sets], strict=False):

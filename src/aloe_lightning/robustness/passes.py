@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from aloe_lightning.attacks import ImageSeeds, Membership
 from aloe_lightning.errors import UserError
-from aloe_lightning.evaluation.ensemble import Ensemble, EnsembleKey, ensemble_arrays
+from aloe_lightning.evaluation.ensemble import EnsembleKey, ensemble_arrays
 from aloe_lightning.evaluation.scores import Condition, ScoreKey
-from aloe_lightning.robustness.attack import BatchAttack
+from aloe_lightning.robustness.attack import BatchAttack, Guarantee
 from aloe_lightning.robustness.images import Batch, FolderImages, Images
 from aloe_lightning.runtime.progress import progress_display
-from aloe_lightning.storage.batches import BatchStore, digest_of_batch
-from aloe_lightning.storage.cache import content_hash
+from aloe_lightning.storage.batches import BatchStore, SetDigest, digest_of_batch
 
 Classes = NDArray[np.int64]
 
@@ -28,13 +27,17 @@ class Passes:
         store: results of the batches that have been computed.
         pixels: height and width of all images.
         seed: random seed of the attack's starts.
+        guarantee: bounds of scores that no attack exceeds.
     """
 
-    def __init__(self, scorer: BatchAttack, store: BatchStore, pixels: tuple[int, ...], seed: int) -> None:
-        self.scorer, self.store, self.pixels, self.seed = scorer, store, pixels, seed
+    def __init__(
+        self, scorer: BatchAttack, store: BatchStore, pixels: tuple[int, ...], seed: int, guarantee: Guarantee
+    ) -> None:
+        self.scorer, self.store, self.pixels, self.seed, self.guarantee = scorer, store, pixels, seed, guarantee
         self.scores: dict[ScoreKey, NDArray[np.float64]] = {}
         self.counts: dict[str, int] = {}
         self.digests: dict[str, list[int]] = {}
+        self.data: dict[str, SetDigest] = {}
         self.labels: list[NDArray[np.int64] | None] = []
         self.predictions: list[NDArray[np.int64]] = []
         self.members: dict[EnsembleKey, NDArray[np.float64]] = {}
@@ -42,7 +45,7 @@ class Passes:
     def clean(self, name: str, images: Images) -> None:
         """Score a set; of the ID set also remember labels and predictions."""
         parts: list[dict[str, Any]] = []
-        self.digests[name] = []
+        self.digests[name], self.data[name] = [], SetDigest()
         for position, batch, digest in self._batches(name, images):
             stored = self.store.read(f"{name}/clean", position, digest)
             if stored is None or (name == "id" and position == 0):
@@ -55,6 +58,7 @@ class Passes:
                     stored |= {} if classes is None else {"predicted": classes.numpy()}
                     self.store.write(f"{name}/clean", position, digest, stored)
             self.digests[name].append(digest)
+            self.data[name].update(batch.images, batch.labels if name == "id" else None)
             parts.append(stored)
             if name == "id":
                 self.labels.append(None if batch.labels is None else batch.labels.cpu().numpy())
@@ -83,6 +87,8 @@ class Passes:
                     stored = {f"score/{key}": values.numpy() for key, values in scores.items()}
                     for key, case in worst.items():
                         stored |= {"ensemble/" + "/".join(k): v for k, v in ensemble_arrays(key, name, case)}
+                    bounds = self.guarantee(batch.images, membership)
+                    stored |= {f"guaranteed/{key}": values.numpy() for key, values in bounds.items()}
                     self.store.write(f"{name}/attacked", position, digest, stored)
                 done += len(batch.images)
                 parts.append(stored)
@@ -90,22 +96,16 @@ class Passes:
         finally:
             display.close()
         self._add(name, "attacked", parts)
+        for detector in self.guarantee.detectors:
+            values = np.concatenate([part[f"guaranteed/{detector}"] for part in parts])
+            self.scores[ScoreKey(detector, name, "guaranteed")] = values
         for key in (key for key in parts[0] if key.startswith("ensemble/")):
             values = np.concatenate([part[key] for part in parts])
             self.members[EnsembleKey(*_split_key(key, name))] = values
 
-    def attack_numbers(self) -> tuple[dict[str, dict[str, float]], list[str]]:
-        """Return members' shares and flags of an attack on scores by `detector/set`, and the raised flags in words."""
-        ensemble, numbers, raised = Ensemble(self.members), {}, []
-        for detector, name in dict.fromkeys(key[:2] for key in self.members):
-            numbers[f"{detector}/{name}"] = ensemble.numbers(detector, name)
-            flags = [flag for flag in ensemble.flags(detector, name) if flag.raised]
-            raised += [f"attack on {detector}, {name}: {f.message} ({100 * f.value:.0f} %)" for f in flags]
-        return numbers, raised
-
-    def digest(self) -> str:
-        """Return a digest of the images and labels of all sets."""
-        return content_hash(self.digests)
+    def data_digests(self) -> dict[str, str]:
+        """Return the SHA-256 of the images of each set; of the ID set, also of its labels."""
+        return {name: digest.hexdigest() for name, digest in self.data.items()}
 
     def _batches(self, name: str, images: Images) -> Iterator[tuple[int, Batch, int]]:
         for position, batch in enumerate(images):

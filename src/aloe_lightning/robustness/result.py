@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pandas as pd
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.records import Side
 from aloe_lightning.evaluation.scores import Scores
-from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, numbers_of
+from aloe_lightning.report.leaderboard import ENTRY, Entry
+from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, headings_of, numbers_of
 from aloe_lightning.storage.files import write_json
 
 
@@ -59,11 +61,12 @@ class Result:
         """Return the table in percent: a row for each detector and OOD set, columns (side, metric).
 
         AUROC and FPR95 choose the threshold again on the attacked scores, as in the paper. TPR and FPR at the fixed
-        threshold, of 95 % TPR on clean ID images, are those of a deployed detector.
+        threshold, of 95 % TPR on clean ID images, are those of a deployed detector. No attack within the budget brings
+        the AUROC below GAUROC.
         """
         shown = self.numbers[self.numbers.metric.isin(list(HEADINGS))]
         table = shown.pivot_table(index=["detector", "ood"], columns=["side", "metric"], values="value", sort=False)
-        table = 100 * table[[(side, metric) for side in self.sides for metric in HEADINGS]]
+        table = 100 * table[[(side, metric) for side in self.sides for metric in headings_of(self.numbers, side)]]
         table.columns = pd.MultiIndex.from_tuples([(SIDE_HEADINGS[side], HEADINGS[metric]) for side, metric in table])
         return table.round(2)
 
@@ -84,19 +87,34 @@ class Result:
             ]
         )
 
+    def entry(self) -> Entry:
+        """Return the entry of this result in a leaderboard."""
+        shared = {f.name: self.settings[f.name] for f in fields(Entry) if f.name in self.settings}
+        rows = self.numbers.astype(object).where(self.numbers.notna(), None)
+        return Entry(
+            **shared,  # the settings bear the names of the fields
+            sides=list(self.sides),
+            accuracy=self.accuracy,
+            numbers=rows.to_dict("records"),
+            packages={name: version(name) for name in ("aloe-lightning", "torch")},
+        )
+
     def report(self, folder: str | Path) -> Path:
-        """Write `robustness.html` and CSV files of the table and the numbers, and return the path of the page."""
+        """Write `robustness.html`, CSV files and the entry of a leaderboard, and return the path of the page."""
         from aloe_lightning.robustness.page import write_report
 
-        return write_report({str(self.settings["net"]): self}, Path(folder).expanduser())
+        page = write_report({str(self.settings["net"]): self}, Path(folder).expanduser())
+        self.entry().write(page.parent / ENTRY)
+        return page
 
     def save(self, folder: str | Path) -> Path:
-        """Write `result.json` and `scores.npz` to a folder and return its path."""
+        """Write `result.json`, `scores.npz` and the entry of a leaderboard to a folder, and return its path."""
         place = Path(folder).expanduser()
         place.mkdir(parents=True, exist_ok=True)
         self.scores.save(place / "scores.npz")
         content = {name: getattr(self, name) for name in ("accuracy", "labelled", "sides", "settings", "notes")}
         write_json(place / "result.json", {**content, "sides": list(self.sides), "notes": list(self.notes)})
+        self.entry().write(place / ENTRY)
         return place
 
     @classmethod

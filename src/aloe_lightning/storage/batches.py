@@ -86,11 +86,28 @@ def digest_of_batch(images: Tensor, labels: Tensor | None) -> int:
     return int.from_bytes(content.digest()[:8], "little") >> 1
 
 
+class SetDigest:
+    """SHA-256 of the images and labels of a set, whatever the batches that they come in."""
+
+    def __init__(self) -> None:
+        self._images, self._labels = hashlib.sha256(), hashlib.sha256()
+
+    def update(self, images: Tensor, labels: Tensor | None = None) -> None:
+        """Add a batch of images float32 (n, 3, H, W) in [0, 1], and their labels."""
+        self._images.update(images.cpu().contiguous().numpy().tobytes())
+        if labels is not None:
+            self._labels.update(labels.cpu().contiguous().numpy().tobytes())
+
+    def hexdigest(self) -> str:
+        """Return the digest of all batches so far, 64 hex digits."""
+        return hashlib.sha256((self._images.hexdigest() + self._labels.hexdigest()).encode()).hexdigest()
+
+
 @torch.no_grad()
 def digest_of_net(net: nn.Module) -> str:
-    """Return a digest of the names and values of a net's parameters and buffers."""
+    """Return the SHA-256 of the names and values of a net's parameters and buffers, 64 hex digits."""
     content = hashlib.sha256()
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         content.update(tensor.detach().cpu().double().contiguous().numpy().tobytes())
-    return content.hexdigest()[:16]
+    return content.hexdigest()

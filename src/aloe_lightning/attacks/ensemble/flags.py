@@ -91,9 +91,8 @@ def unlimited_epsilon_short(scores: Tensor, threshold: float, sign: int) -> Flag
     return Flag("unlimited_epsilon", _share(short), "even without a limit the attack does not succeed on every image")
 
 
-def random_score(first: Tensor, second: Tensor) -> Flag:
-    """Return the share of images whose scores differ between two calls by more than rounding; (N,) each."""
-    differs = (first - second).abs() > 1e-4 * first.abs() + 1e-9
+def random_score(differs: Tensor) -> Flag:
+    """Return the share of images whose scores differ between two calls by more than rounding; bool (N,)."""
     return Flag("random_score", _share(differs), "the score is random: an attack has to average over its draws")
 
 
@@ -107,19 +106,15 @@ def surrogate_only(members: Iterable[str]) -> Flag:
     return Flag("surrogate_only", value, "no gradient of the score was used: attacks on surrogates were transferred")
 
 
-def flags_of(worst: WorstCase, target: Target, repeated_clean: Tensor | None = None) -> list[Flag]:
+def flags_of(worst: WorstCase, target: Target) -> list[Flag]:
     """Return the flags that an ensemble attack gives without further work.
 
     Args:
         worst: result of the attack on a batch or a set.
         target: the score that was attacked.
-        repeated_clean: scores (N,) of the clean images from a second call, to see whether the score is random.
     """
-    flags = [zero_gradient(worst.zero_gradient), not_rising(worst.not_rising), surrogate_only(worst.candidates)]
-    flags += gradient_free_flags(worst.candidates, target.sign)
-    if repeated_clean is not None:
-        flags.append(random_score(worst.candidates["clean"], repeated_clean))
-    return flags
+    flags = [zero_gradient(worst.zero_gradient), not_rising(worst.not_rising), random_score(worst.random_score)]
+    return [*flags, surrogate_only(worst.candidates), *gradient_free_flags(worst.candidates, target.sign)]
 
 
 def gradient_free_flags(candidates: Mapping[str, Tensor], sign: int) -> list[Flag]:
@@ -150,13 +145,24 @@ def epsilon_flags(attack: Strong, images: Tensor, target: Target, threshold: flo
         target: the score.
         threshold: a score of clean images of the other kind, such as their median.
     """
-    unlimited = 255.0 if attack.norm == "linf" else 255.0 * images[0].numel() ** 0.5
-    seeds, scores = ImageSeeds.of(len(images)), []
-    for epsilon in (attack.epsilon, min(2 * attack.epsilon, unlimited), unlimited):
-        worst = replace(attack, epsilon=epsilon).attack_scores(images, {"": target}, seeds=seeds)
-        scores.append(worst[""].score)
-    small, big, all_images = scores
+    checked = replace(attack, epsilon_checks=len(images))
+    worst = checked.attack_scores(images, {"": target}, seeds=ImageSeeds.of(len(images)))[""]
+    return flags_beyond(worst.score, worst.beyond, threshold, target.sign)
+
+
+def flags_beyond(score: Tensor, beyond: Mapping[str, Tensor], threshold: float, sign: int) -> list[Flag]:
+    """Return the flags of the attacks in larger balls, over the images on which they were tried.
+
+    Args:
+        score: scores (N,) after the attack.
+        beyond: scores (N,) by ball, `doubled` and `unlimited`, NaN where it was not tried; empty for no flags.
+        threshold: a score of clean images of the other kind, such as their median.
+        sign: -1 for in-distribution images, 1 for OOD images.
+    """
+    if not beyond:
+        return []
+    tried = ~beyond["unlimited"].isnan()
     return [
-        bigger_epsilon_weaker(small, big, target.sign),
-        unlimited_epsilon_short(all_images, threshold, target.sign),
+        bigger_epsilon_weaker(score[tried], beyond["doubled"][tried], sign),
+        unlimited_epsilon_short(beyond["unlimited"][tried], threshold, sign),
     ]

@@ -20,22 +20,27 @@ MemberName = Literal[
 ]
 """Names of the members.
 
-- `fast`: APGD on the detector's cheap approximation of the objective, or else on the objective; from the best so far.
+- `fast`: annealed momentum on the detector's cheap approximation of the objective, or else on the objective; from the
+  best so far.
 - `score`: APGD on the objective, the detector's score in a form that does not saturate; from noise.
-- `momentum`: MI-FGSM, steps of eps / 10 along the sum of all gradients of the objective; from the clean image.
+- `momentum`: annealed momentum on the objective; from the clean image and from four draws of noise.
 - `margin`: APGD on the difference between the two largest logits; from noise.
 - `centred`: APGD on the largest logit above the mean of all; from noise.
 - `surrogate`: APGD on the loss of the paper's attack; from noise.
 - `classes`: OOD images only, APGD on the log-odds of the 2nd, 3rd and 4th most probable class; from noise.
 - `pgd`: PGD with steps of 2.5 eps / steps on the objective; from noise.
 - `square`: random search by squares on the objective; from the best so far. It needs no gradient.
-- `polish`: APGD on the objective; from the best so far.
+- `polish`: annealed momentum on the objective, with first steps of a quarter of eps; from the best so far.
 
+Annealed momentum takes steps along the sum of all gradients, each a tenth lighter than the next, and the length of the
+steps falls from eps to 0 as half a cosine. It passes over low maxima first and climbs to the top of one at the end.
 A member whose loss a detector does not have (logits, a gradient) is left out for this detector.
 """
 ON_OBJECTIVE = ("score", "momentum", "pgd", "polish")
 FROM_BEST = ("fast", "square", "polish")
-TARGET_CLASSES = 3
+TARGET_CLASSES, NOISY_STARTS, DECAY = 3, 4, 0.9
+FIRST_STEPS = {"fast": 1.0, "momentum": 1.0, "polish": 0.25}
+"""First steps of annealed momentum, in units of the radius."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,18 +92,22 @@ def run_member(name: MemberName, pool: Pool, budget: Budget, seeds: ImageSeeds, 
         _search(pool, budget, seeds)
         return
     for loss in losses_of(name, pool):
-        for restart in range(1 if name in (*FROM_BEST, "momentum") else budget.restarts):
-            if name in FROM_BEST:
-                start = pool.images
-            elif name == "momentum":
-                start = pool.clean
-            else:
-                draw = noise if restart == 0 else seeds.noise(pool.clean, f"{name} start {restart}")
-                start = budget.ball.start(pool.clean, draw)
+        for start in _starts(name, pool, budget, seeds, noise):
             ascent = _climb(name, pool.clean, loss, budget, start)
             if name in ON_OBJECTIVE or (name == "fast" and pool.target.approximation is None):
                 pool.observe(ascent)
             pool.offer(name, ascent.images)
+
+
+def _starts(name: str, pool: Pool, budget: Budget, seeds: ImageSeeds, noise: Tensor) -> Iterator[Tensor]:
+    if name in FROM_BEST:
+        yield pool.images
+        return
+    if name == "momentum":
+        yield pool.clean
+    for number in range(budget.restarts * (NOISY_STARTS if name == "momentum" else 1)):
+        draw = noise if number == 0 else seeds.noise(pool.clean, f"{name} start {number}")
+        yield budget.ball.start(pool.clean, draw)
 
 
 def _class_log_odds(logits: Callable[[Tensor], Tensor], classes: Tensor, images: Tensor) -> Tensor:
@@ -109,11 +118,18 @@ def _climb(name: str, clean: Tensor, loss: LossFn, budget: Budget, start: Tensor
     if name == "pgd":
         size = 2.5 * budget.ball.eps / budget.steps
         return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start)
-    if name == "momentum":
-        size, steps = budget.ball.eps / 10, budget.steps
-        return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=steps, start=start, decay=1.0)
-    first_step = 1.0 if name in FROM_BEST else 2.0  # a good start needs no jump across the ball
-    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start, first_step=first_step)
+    if name in FIRST_STEPS:
+        return best_pgd(
+            clean,
+            loss,
+            ball=budget.ball,
+            step_size=FIRST_STEPS[name] * budget.ball.eps,
+            steps=budget.steps,
+            start=start,
+            decay=DECAY,
+            annealed=True,
+        )
+    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start)
 
 
 def _search(pool: Pool, budget: Budget, seeds: ImageSeeds) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -20,6 +20,8 @@ from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NonNegativeInt, PositiveInt
 
 PAPER_STEPS = 10
+VERSION = 2
+"""Version of the ensemble: increase it when the same settings give other scores."""
 
 
 class Preset(NamedTuple):
@@ -29,13 +31,14 @@ class Preset(NamedTuple):
     steps: int
     restarts: int
     queries: int
+    epsilon_checks: int
 
 
 _ALL: tuple[MemberName, ...] = ("score", "momentum", "margin", "centred", "surrogate", "classes", "square", "polish")
 PRESETS = {
-    "quick": Preset(("fast",), 8, 1, 0),
-    "standard": Preset(_ALL, 40, 1, 100),
-    "extreme": Preset(_ALL, 500, 5, 1000),
+    "quick": Preset(("fast",), 8, 1, 0, 0),
+    "standard": Preset(_ALL, 40, 1, 100, 16),
+    "extreme": Preset(_ALL, 500, 5, 1000, 16),
 }
 
 
@@ -86,12 +89,14 @@ class Strong(ScoreAttack):
         epsilon: radius of the ball, in 1/255 of the pixel range for both norms: with norm l2, epsilon 128 is an L2
             radius of 128/255 = 0.502 in [0, 1] pixels.
         norm: linf, or l2: the Euclidean norm over all values of an image.
-        preset: quick, the paper's attack and one APGD on the score; standard, APGD with several losses, and random
-            search; extreme, the same with 500 steps and 5 starts.
+        preset: quick, the paper's attack and 8 steps on the score; standard, ascent on the score and on other losses
+            from several starts, and random search; extreme, the same with 500 steps and 5 times the starts.
         steps: gradient steps of each member; null for the preset's 8, 40 or 500.
         restarts: random starts of each member; null for the preset's 1, 1 or 5.
         members: names of the members, in their order (see `MemberName`); null for the preset's.
         queries: forward passes of the random search; null for the preset's 0, 100 or 1,000.
+        epsilon_checks: number of images at the start of each set that are also attacked with twice the epsilon and
+            without a limit, for the flags `bigger_epsilon` and `unlimited_epsilon`; null for the preset's 0, 16 or 16.
     """
 
     epsilon: Annotated[float, Ge(0)] = 1
@@ -101,6 +106,7 @@ class Strong(ScoreAttack):
     restarts: PositiveInt | None = None
     members: Sequence[MemberName] | None = None
     queries: NonNegativeInt | None = None
+    epsilon_checks: NonNegativeInt | None = None
 
     def __post_init__(self) -> None:
         if self.norm == "linf" and self.epsilon > 255:
@@ -129,15 +135,22 @@ class Strong(ScoreAttack):
         """The members in the order in which they run."""
         return PRESETS[self.preset].members if self.members is None else tuple(self.members)
 
+    @property
+    def num_epsilon_checks(self) -> int:
+        """Number of images of each set that are attacked in larger balls, too."""
+        return PRESETS[self.preset].epsilon_checks if self.epsilon_checks is None else self.epsilon_checks
+
     def describe(self) -> str:
-        """Return the settings except epsilon, such as `strong (quick): worst case of paper and fast; ...`."""
+        """Return the settings except epsilon, such as `strong version 2 (quick, Linf): worst case of ...`."""
         budget = self.budget
         effort = f"{budget.steps} steps, {budget.restarts} start{'s' * (budget.restarts > 1)}"
         if "square" in self.member_names:
             effort += f", {budget.queries} queries"
+        if self.num_epsilon_checks:
+            effort += f", larger epsilons on {self.num_epsilon_checks} images"
         return (
-            f"strong ({self.preset}, {'Linf' if self.norm == 'linf' else 'L2'}): pointwise worst case, by the "
-            f"detector's own score, of clean, paper, {', '.join(self.member_names)}; {effort}"
+            f"strong version {VERSION} ({self.preset}, {'Linf' if self.norm == 'linf' else 'L2'}): pointwise worst "
+            f"case, by the detector's own score, of clean, paper, {', '.join(self.member_names)}; {effort}"
         )
 
     def __call__(
@@ -171,8 +184,9 @@ class Strong(ScoreAttack):
         pools: dict[str, Pool] = {}
         for name, target in targets.items():
             with torch.no_grad():
+                repeated = target.score(clean).detach()
                 known = None if clean_scores is None else clean_scores.get(name)
-                pool = Pool(target, clean, target.score(clean).detach() if known is None else known)
+                pool = Pool(target, clean, target.score(clean).detach() if known is None else known, repeated)
             if target.paper_loss is not None:
                 key = target.paper_key or f"detector {name}"
                 if key not in shared:
@@ -187,7 +201,31 @@ class Strong(ScoreAttack):
         for position, name in enumerate(names):
             for other_name in names[position + 1 :]:
                 pools[name].offer("transfer", pools[other_name].images)
-        return {name: pool.result() for name, pool in pools.items()}
+        beyond = self._beyond(clean, targets, noise, seeds)
+        return {name: replace(pool.result(), beyond=beyond.get(name, {})) for name, pool in pools.items()}
+
+    def _beyond(
+        self, clean: Tensor, targets: Mapping[str, Target], noise: Tensor, seeds: ImageSeeds
+    ) -> dict[str, dict[str, Tensor]]:
+        """Attack the first images of the set in larger balls, and return their scores by detector and ball."""
+        if not self.num_epsilon_checks:
+            return {}
+        chosen = [k for k, position in enumerate(seeds.positions) if position < self.num_epsilon_checks]
+        if not chosen:
+            return {
+                name: dict.fromkeys(("doubled", "unlimited"), noise.new_full((len(clean),), torch.nan))
+                for name in targets
+            }
+        largest = 255.0 if self.norm == "linf" else 255.0 * clean[0].numel() ** 0.5
+        found: dict[str, dict[str, Tensor]] = {name: {} for name in targets}
+        positions = ImageSeeds(seeds.key, [seeds.positions[k] for k in chosen])
+        for ball, epsilon in (("doubled", min(2 * self.epsilon, largest)), ("unlimited", largest)):
+            attack = replace(self, epsilon=epsilon, epsilon_checks=0)
+            worst = attack.attack_scores(clean[chosen], targets, start=noise[chosen], seeds=positions)
+            for name, case in worst.items():
+                found[name][ball] = case.score.new_full((len(clean),), torch.nan)
+                found[name][ball][chosen] = case.score
+        return found
 
     def _paper(self, clean: Tensor, loss: LossFn, noise: Tensor) -> Tensor:
         """Return the images of the paper's attack: PGD, 10 steps of 1/255, from noise, last iterate.

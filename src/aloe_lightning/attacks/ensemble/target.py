@@ -86,6 +86,9 @@ class WorstCase:
             attack.
         zero_gradient: bool (N,), whether the gradient of the objective was exactly zero at the start.
         not_rising: bool (N,), whether no gradient step of any member on the objective raised it.
+        random_score: bool (N,), whether two calls scored the clean image differently.
+        beyond: scores (N,) after the same attack with twice the epsilon (`doubled`) and without a limit (`unlimited`),
+            NaN where this was not tried; empty if it was tried on no image.
     """
 
     images: Tensor
@@ -93,6 +96,8 @@ class WorstCase:
     candidates: Mapping[str, Tensor]
     zero_gradient: Tensor
     not_rising: Tensor
+    random_score: Tensor
+    beyond: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -103,11 +108,13 @@ class Pool:
         target: the detector's score.
         clean: clean images (N, C, H, W).
         clean_score: their scores (N,).
+        repeated: their scores from a second call; None if there was none.
     """
 
     target: Target
     clean: Tensor
     clean_score: Tensor
+    repeated: Tensor | None = None
     candidates: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,4 +151,7 @@ class Pool:
     def result(self) -> WorstCase:
         """Return the worst case so far."""
         not_rising = torch.zeros_like(self.zero_gradient) if self.not_rising is None else self.not_rising
-        return WorstCase(self.images.detach(), self.score, dict(self.candidates), self.zero_gradient, not_rising)
+        second = self.clean_score if self.repeated is None else self.repeated
+        random = (self.clean_score - second).abs() > 1e-4 * self.clean_score.abs() + 1e-9  # by more than rounding
+        scores = dict(self.candidates)
+        return WorstCase(self.images.detach(), self.score, scores, self.zero_gradient, not_rising, random)
