@@ -1,7 +1,12 @@
 """Fixtures: golden outputs of the authors' code, and a net small enough for properties."""
 
+import os
 import sys
 from pathlib import Path
+
+# Tensors of tests are small: a second thread costs more than it saves, and each core has a process of pytest-xdist.
+# Before torch is imported, and for the processes that tests start as well.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -17,9 +22,11 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """A cache of the tests' own: nothing of a user's is read or written."""
+    """A cache of the tests' own: nothing of a user's is read or written. The processes of pytest-xdist share it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ALOE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("ALOE_CACHE", str(folder / "cache"))
         yield
 
 
