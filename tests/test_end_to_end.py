@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.training.callbacks import StateSaver
+from processes import exit_code, started
 
 TINY = (
     "net.width=8",
@@ -123,9 +122,7 @@ EPOCHS = ("trainer.max_steps=-1", "trainer.max_epochs=3", "objective=aloe")
 def uninterrupted(tmp_path_factory):
     """The weights of a training that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    words = [sys.executable, "-m", "aloe_lightning", *TINY, *EPOCHS, f"paths.outputs={folder}"]
-    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    subprocess.run(words, check=True, capture_output=True, timeout=120, env=threads)
+    assert exit_code(started([*TINY, *EPOCHS, f"paths.outputs={folder}"], folder)) == 0
     return weights(folder, "aloe")
 
 
