@@ -1,5 +1,6 @@
 """Fixtures: golden outputs of the authors' code, and a net small enough for properties."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -38,9 +39,7 @@ def shared():
     return SHARED
 
 
-@pytest.fixture(
-    scope="session", params=[4, pytest.param(1, marks=pytest.mark.slow)], ids=["10 images", "40 images"]
-)
+@pytest.fixture(scope="session", params=[4, pytest.param(1, marks=pytest.mark.slow)], ids=["10 images", "40 images"])
 def reference(shared, request):
     """Golden outputs of the authors' code on 40 + 40 real images; on every fourth of them where time counts."""
     with np.load(shared / "golden" / "reference_cifar10.npz", allow_pickle=False) as arrays:
@@ -84,8 +83,20 @@ def pixel_agreement(same_processor):
     return 0.99 if same_processor else 0.8
 
 
+def pytest_collection_finish():
+    """Let the garbage collector pass over what was imported: it takes a tenth of the time of the whole suite."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
-def command(monkeypatch, tmp_path):
+def no_figures(monkeypatch):
+    """Write no figures beside tables: drawing takes long, and tests/report/ looks at them."""
+    monkeypatch.setattr("aloe_lightning.report.reports.save_figure", lambda *_: [])
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, no_figures):
     """Run the command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aloe_lightning.evaluation.records import read_records
+from aloe_lightning.report.figures.files import save_figure
 from aloe_lightning.training.callbacks import StateSaver
 from processes import exit_code, started
 
@@ -40,7 +41,8 @@ def weights(outputs, name):
     return load_file(model(outputs, name) / "weights.safetensors")
 
 
-def test_a_sweep_over_the_objectives_leaves_the_papers_table_twice_the_same(command):
+def test_a_sweep_over_the_objectives_leaves_the_papers_table_twice_the_same(command, monkeypatch):
+    monkeypatch.setattr("aloe_lightning.report.reports.save_figure", save_figure)
     outputs = command("-m", "+sweep=methods", *TINY)
     study = outputs / "demo"
     first = (study / "tables.csv").read_text()
