@@ -6,8 +6,9 @@ A server process, started once, imports the package; each command is a fork of i
 import multiprocessing
 import os
 import sys
+from functools import cache
 
-MODULES = ["aloe_lightning.cli.main", "aloe_lightning.run"]
+multiprocessing.set_forkserver_preload(["aloe_lightning.cli.main", "aloe_lightning.run"])
 
 
 def started(words, folder, prepare=None):
@@ -21,17 +22,26 @@ def forked(function, *arguments, folder):
     Returns:
         The `multiprocessing.Process`; its working directory is the folder.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(MODULES)
-    process = context.Process(target=_run, args=(function, arguments, folder, dict(os.environ)))
-    process.start()
-    return process
+    _wait_for_server()
+    return _start(_run, function, arguments, folder, dict(os.environ))
 
 
 def exit_code(process, seconds=240):
     """Return the exit code of a process after its end; None if it runs on."""
     process.join(seconds)
     return process.exitcode
+
+
+def _start(function, *arguments):
+    process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+@cache
+def _wait_for_server():
+    """Wait until everything is imported, so that a process takes the same time whether or not it is the first."""
+    exit_code(_start(int))
 
 
 def _run(function, arguments, folder, environment):

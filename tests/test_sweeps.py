@@ -1,6 +1,7 @@
 """A sweep that is killed at any moment and started again ends in the tables of one that was not."""
 
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -43,13 +44,14 @@ def test_kills_at_random_moments_change_nothing(tmp_path, most, cells):
     while kills < most:
         sweep = started(parts, *words)
         if exit_code(sweep, moments.uniform(0.35, 0.8) * lasted) is not None:
-            break
+            shutil.rmtree(parts)  # it was faster than the first: again, with an earlier kill
+            finished, lasted = {}, lasted / 2
+            continue
         sweep.kill()
         sweep.join()
         kills += 1
         assert {path: when for path, when in times(parts).items() if path in finished} == finished
         finished = times(parts)
-    assert kills >= 1
     assert exit_code(started(parts, *words)) == 0
     assert tables(parts) == tables(whole)
     assert len(tables(whole)) == 3
@@ -78,7 +80,7 @@ def test_a_cell_that_fails_does_not_stop_the_others_and_is_named_last_with_its_l
         assert "diverged" in log.read_text()
         assert str(log) in printed
     with pytest.raises(SystemExit):
-        command("-m", "+sweep=methods", "objective=oe,original", "optim.lr=1e30,0.1", *TINY)
-    assert capsys.readouterr().err.count("done before") == 2
+        command("-m", "+sweep=methods", "objective=oe", "optim.lr=1e30,0.1", *TINY)
+    assert capsys.readouterr().err.count("done before") == 1
     command("-m", "+sweep=methods", "objective=oe,original", "optim.lr=0.1", *TINY)
     assert "failed" not in capsys.readouterr().err
