@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from aloe_lightning.cli.main import main
 from aloe_lightning.nets import DenseNet, SmallNet
+from aloe_lightning.report.figures.files import save_figure
 from aloe_lightning.runtime.processor import processor_flags
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -93,6 +94,12 @@ def pytest_collection_finish():
 def no_figures(monkeypatch):
     """Write no figures beside tables: drawing takes long, and tests/report/ looks at them."""
     monkeypatch.setattr("aloe_lightning.report.reports.save_figure", lambda *_: [])
+
+
+@pytest.fixture
+def figures(monkeypatch, no_figures):
+    """Write figures although the test uses `command`."""
+    monkeypatch.setattr("aloe_lightning.report.reports.save_figure", save_figure)
 
 
 @pytest.fixture
