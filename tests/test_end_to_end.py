@@ -126,7 +126,7 @@ def uninterrupted(tmp_path_factory):
     return weights(folder, "aloe")
 
 
-@pytest.mark.parametrize("batches", [1, 3, 4, 8])
+@pytest.mark.parametrize("batches", [1, 3, pytest.param(4, marks=pytest.mark.slow), 8])
 def test_a_training_that_goes_on_ends_where_an_uninterrupted_one_does(
     command, monkeypatch, batches, capsys, uninterrupted
 ):

@@ -12,7 +12,7 @@ from processes import exit_code
 from test_end_to_end import TINY
 
 SWEEP = ("-m", "+sweep=methods", "objective=oe,aloe", "epsilon=1,2", *TINY)
-SLOWER = ("trainer.max_steps=12", "checkpoint_seconds=0.05")
+SLOWER = ("trainer.max_steps=6", "checkpoint_seconds=0.05")
 
 
 def started(folder, *words):
