@@ -23,8 +23,9 @@ setup: $(STAMP)  ## create the environment in .venv/, again only if pyproject.to
 demo: setup  ## train, attack, score and tabulate the embedded demo: CPU, no download
 	$(BIN)/python -m aloe_lightning
 
-test: setup  ## the default test suite
-	$(BIN)/python -m pytest -m "not slow"
+WORKERS ?= 2
+test: setup  ## the default test suite, in WORKERS=2 processes of 2 GB each
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-all: setup  ## all tests, including the slow ones
 	$(BIN)/python -m pytest

@@ -45,7 +45,7 @@ class Answer:
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
+def call(tmp_path, monkeypatch, capsys, no_figures):
     """Calls the command line in this process, in an empty folder, and leaves no trace in the process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
@@ -335,7 +335,7 @@ def test_debug_shows_the_traceback(call):
 def test_an_error_of_ours_is_not_hidden(call, monkeypatch):
     monkeypatch.setattr("aloe_lightning.run.run_cell", lambda config, folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        call()
+        call("-m", "objective=oe")
 
 
 def test_an_interruption_is_told_and_ends_with_130(call, monkeypatch):
@@ -458,7 +458,7 @@ def test_flags_come_first_with_their_values_and_overrides_after(arguments, expec
 
 def test_only_a_further_process_of_lightning_is_given_the_folder_of_the_run(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(UserError, match="set paths.outputs= or study="):
+    with pytest.raises(UserError, match=r"set paths\.outputs= or study="):
         normalised(["hydra.run.dir=somewhere"])
     monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning sets it
     assert normalised(["hydra.run.dir=somewhere"]) == ["hydra.run.dir=somewhere"]

@@ -9,7 +9,7 @@ from aloe_lightning.attacks import PGD, frozen_eval, gradient_sign
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import ODIN, CachedDetector, FitData, Mahalanobis, read_fitted, write_fitted
 from aloe_lightning.detectors.gaussians import Gaussians, fit_gaussians
-from aloe_lightning.detectors.mahalanobis import LayerScores, algorithm_2, regression
+from aloe_lightning.detectors.mahalanobis import ETAS, LayerScores, algorithm_2, regression
 from aloe_lightning.errors import UserError
 
 LAYERS = range(4)
@@ -47,6 +47,7 @@ def authors(golden_net, reference):
 # --- against the authors ---
 
 
+@pytest.mark.slow
 def test_means_and_precisions_in_the_authors_arithmetic_are_theirs(fit_features, reference):
     gaussians = fit_gaussians(in_parts(*fit_features), 10, "float32")
     for k, gaussian in enumerate(gaussians):
@@ -89,7 +90,7 @@ def test_algorithm_2_is_as_strong_as_the_authors(authors, golden_images, referen
     expected = -(reference[f"{side}_maha_eps1_layer_scores_eta0.0"] @ reference["maha_w"] + reference["maha_b"])
     assert np.corrcoef(ours, expected)[0, 1] > 0.99
     weaker = ours.mean() - expected.mean() if side == "id" else expected.mean() - ours.mean()
-    assert weaker < 0.01
+    assert weaker < 0.01 * (40 / len(ours)) ** 0.5  # of a mean over that many images
 
 
 # --- against closed forms ---
@@ -111,6 +112,14 @@ def test_means_and_precision_are_scikit_learns():
     expected = EmpiricalCovariance(assume_centered=True).fit(features.numpy() - means[labels]).precision_
     np.testing.assert_allclose(gaussian.precision, expected, rtol=1e-7, atol=1e-10)
     assert gaussian.ridge == 0
+
+
+def test_the_authors_arithmetic_rounds_only_where_the_covariance_is_regular():
+    features, labels = random_features()
+    (exact,), (rounded,) = (fit_gaussians(in_parts([features.float()], labels), 3, a) for a in ("float64", "float32"))
+    assert rounded.means.dtype == rounded.precision.dtype == torch.float32
+    np.testing.assert_allclose(rounded.means, exact.means, rtol=1e-4, atol=1e-4)
+    assert (rounded.precision - exact.precision).norm() < 1e-3 * exact.precision.norm()
 
 
 def test_the_score_is_half_the_least_squared_distance():
@@ -195,9 +204,11 @@ def test_the_fitted_detector_tells_inliers_from_outliers_and_is_attacked_by_algo
             assert (sign * (plain(images) - plain(attacked))).mean() > 0
 
 
-def test_the_step_is_chosen_by_the_least_fpr_of_21(fit_data):
+def test_the_step_is_chosen_by_the_least_fpr_of_21(fit_data, monkeypatch):
     net, data, _, _ = fit_data
-    fitted = Mahalanobis(images=60).fit(net, data)
+    assert len(ETAS) == 21
+    monkeypatch.setattr("aloe_lightning.detectors.mahalanobis.ETAS", ETAS[::5])  # a regression for each takes long
+    fitted = Mahalanobis(images=20).fit(net, data)
     assert fitted.settings["eta"] == 0, "separate without a step: the first of equal steps"
 
 

@@ -12,6 +12,7 @@ from aloe_lightning.evaluation.ensemble import Ensemble, EnsembleKey
 from aloe_lightning.evaluation.evaluate import EvaluationSettings, evaluate
 from aloe_lightning.evaluation.records import Cell, records_of
 from aloe_lightning.metrics import auroc
+from aloe_lightning.nets import SmallNet
 
 DETECTORS = {"msp": MSP(), "odin": ODIN()}
 ATTACK = Strong(epsilon=4, steps=3, queries=2, epsilon_checks=3)
@@ -34,9 +35,10 @@ def run(net, attack=ATTACK, **settings):
     return evaluate(net, DETECTORS, image_set(9, 1, True), {"more": OOD}, attack, EvaluationSettings(**settings))
 
 
-@pytest.fixture
-def evaluation(small_net):
-    return run(small_net)
+@pytest.fixture(scope="module")
+def evaluation():
+    torch.manual_seed(0)
+    return run(SmallNet(10, width=8).eval())
 
 
 def test_scores_are_those_of_the_attack_called_by_hand(small_net, evaluation):

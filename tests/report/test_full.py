@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pytest
 from synthetic_runs import cell, write_run
 
 from aloe_lightning.paper.methods import PAPER_METHODS
@@ -87,6 +88,7 @@ def test_the_order_of_methods_is_compared_with_the_papers(frame):
     assert "the paper's ALOE+ODIN > ALOE > AOE > ADV > OE+ODIN > Mahalanobis > ODIN > OE > MSP" in lines[6]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_several_seeds_are_a_mean_and_a_deviation(tmp_path):
     for seed in (0, 1, 2):
         write_run(tmp_path / f"oe{seed}", cell("oe", seed=seed), seed)
@@ -100,6 +102,7 @@ def test_several_seeds_are_a_mean_and_a_deviation(tmp_path):
     assert "± is the standard deviation over seeds." in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_missing_cells_are_named_and_nothing_fails(outputs, tmp_path):
     shutil.copytree(outputs, tmp_path / "some")
     shutil.rmtree(tmp_path / "some" / "cifar100")
@@ -127,6 +130,7 @@ def test_nets_that_are_evaluated_at_other_budgets_miss_nothing(tmp_path):
     assert missing_cells(framed(tmp_path)) == []
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_largest_group_is_shown_and_the_others_are_named(outputs, tmp_path):
     shutil.copytree(outputs / "cifar100", tmp_path / "cifar100")
     write_run(tmp_path / "cifar100" / "other", cell(dataset="cifar100", protocol="another"))

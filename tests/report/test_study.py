@@ -15,6 +15,8 @@ from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.report import report, show_studies, write_study
 from aloe_lightning.report.table_layouts import _marked
 
+NO_FIGURES = pytest.mark.usefixtures("no_figures")
+
 
 def study(folder, epsilons=(1,), **changes):
     for number, (objective, epsilon) in enumerate((o, e) for o in OBJECTIVES for e in epsilons):
@@ -43,6 +45,7 @@ def test_a_study_leaves_tables_and_figure_and_names_runs_of_another_setting(tmp_
     assert "±" not in text
 
 
+@NO_FIGURES
 def test_a_study_with_missing_cells_is_still_tabulated(tmp_path):
     (study(tmp_path) / "aloe-1" / "records.jsonl").unlink()
     methods = set(write_study(tmp_path).frame.method.map(str))
@@ -50,6 +53,7 @@ def test_a_study_with_missing_cells_is_still_tabulated(tmp_path):
     assert "ALOE" not in methods
 
 
+@NO_FIGURES
 def test_study_and_report_write_the_same_numbers_in_one_schema(tmp_path):
     study(tmp_path / "study", epsilons=(1, 2))
     write_study(tmp_path / "study")
@@ -63,6 +67,7 @@ def test_study_and_report_write_the_same_numbers_in_one_schema(tmp_path):
     assert by_ood[0] == by_ood[1]
 
 
+@NO_FIGURES
 def test_tables_do_not_depend_on_the_order_in_which_runs_ended(tmp_path):
     study(tmp_path, epsilons=(1, 2))
     texts = set()
@@ -75,6 +80,7 @@ def test_tables_do_not_depend_on_the_order_in_which_runs_ended(tmp_path):
     assert len(texts) == 1
 
 
+@NO_FIGURES
 def test_by_ood_table_has_every_set_and_side_in_the_order_of_the_methods(tmp_path):
     study(tmp_path)
     write_run(tmp_path / "more", cell("aoe", seed=1), 77)
@@ -95,6 +101,7 @@ def test_by_ood_table_has_every_set_and_side_in_the_order_of_the_methods(tmp_pat
     assert float(row["aupr_in"]) == pytest.approx(100 * mean(by_seed), abs=0.0051)
 
 
+@NO_FIGURES
 def test_only_data_sets_of_the_paper_are_compared_with_it(tmp_path):
     study(tmp_path, dataset="own")
     write_study(tmp_path)
@@ -135,6 +142,7 @@ def test_every_best_number_of_a_column_is_marked_as_it_is_shown(values, marks):
     assert [mark for _, mark in _marked([*cells, None])] == [*marks, False]
 
 
+@NO_FIGURES
 def test_two_data_sets_of_a_study_are_both_tabulated(tmp_path):
     study(tmp_path / "both")
     for objective in ("oe", "aloe"):
@@ -142,6 +150,7 @@ def test_two_data_sets_of_a_study_are_both_tabulated(tmp_path):
     assert list(dict.fromkeys(write_study(tmp_path / "both").frame.dataset)) == ["CIFAR-10", "demo"]
 
 
+@NO_FIGURES
 def test_studies_are_printed_with_every_table(tmp_path, capsys):
     study(tmp_path / "study", epsilons=(1, 2))
     frame = write_study(tmp_path / "study").frame

@@ -67,7 +67,7 @@ def test_photos_from_the_command_line(photos, command, capsys):
             "detector=[msp,mahalanobis_last]",
             "epsilon=2",
             "attack=paper",
-            "attack.eval.steps=2",
+            "attack.eval.steps=1",
             "evaluation.max_ood=2",
         ),
     ]
@@ -79,7 +79,7 @@ def test_photos_from_the_command_line(photos, command, capsys):
     result = Result.load(file.parent)
     net = resnet18(num_classes=3)
     net.load_state_dict(torch.load(photos / "plain.pt", weights_only=True))
-    attack = PGD(epsilon=2, steps=2)
+    attack = PGD(epsilon=2, steps=1)
     python = evaluate(net, photos / "test", {"fabric": photos / "fabric"}, size=224, attack=attack, **IMAGENET)
     for condition in ("clean", "attacked"):
         expected = python.scores["msp", "id", condition]

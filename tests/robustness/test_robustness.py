@@ -1,8 +1,6 @@
 """Evaluation of given nets and scores: numbers, refusals, and the same records after a kill."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from aloe_lightning.nets import SavedNet, SmallNet
 from aloe_lightning.robustness import Result, evaluate
 from aloe_lightning.robustness.command import comparable_results
 from aloe_lightning.robustness.page import write_report
+from processes import exit_code, forked
 
 
 @pytest.fixture
@@ -242,43 +241,40 @@ def test_the_batch_size_does_not_change_the_attack(sets, net):
         assert values == pytest.approx(second[key], abs=1e-5)
 
 
-KILLED = """
-import os, sys, torch
-from aloe_lightning.nets import SavedNet, SmallNet
-from aloe_lightning.robustness import evaluate
-folder, limit = sys.argv[1], int(sys.argv[2])
-torch.manual_seed(0)
-net, draws, calls = SmallNet(10, width=8).eval(), torch.Generator().manual_seed(0), 0
-id_images, ood_images = (torch.rand(n, 3, 32, 32, generator=draws) for n in (30, 20))
-class Counting(torch.nn.Module):
-    def __init__(self):
+class Counting(nn.Module):
+    """A net whose process ends at a given pass."""
+
+    def __init__(self, net, limit):
         super().__init__()
-        self.net = net
+        self.net, self.limit, self.calls = net, limit, 0
+
     def forward(self, images):
-        global calls
-        calls += 1
-        if calls == limit:
+        self.calls += 1
+        if self.calls == self.limit:
             os._exit(9)
         return self.net(images)
-result = evaluate(Counting(), id_images, {"dark": ood_images}, preset="paper", batch_size=8, folder=folder)
-result.save(folder)
-print("calls", calls)
-"""
+
+
+def evaluate_until(folder, limit):
+    """Evaluate in a folder and write the number of passes beside it."""
+    torch.manual_seed(0)
+    net, draws = Counting(SmallNet(10, width=8).eval(), limit), torch.Generator().manual_seed(0)
+    id_images, ood_images = (torch.rand(n, 3, 32, 32, generator=draws) for n in (30, 20))
+    result = evaluate(net, id_images, {"dark": ood_images}, preset="paper", batch_size=8, folder=folder)
+    result.save(folder)
+    Path(f"{folder}-{limit}").write_text(str(net.calls))
 
 
 @pytest.mark.parametrize("limit", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_killed_evaluation_continues_to_identical_records(limit, tmp_path):
     def run(folder, limit):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", KILLED, str(tmp_path / folder), str(limit)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        return exit_code(forked(evaluate_until, folder, limit, folder=tmp_path))
 
-    assert run("whole", 0).returncode == 0
-    assert run("killed", limit).returncode == 9
+    assert run("whole", 0) == 0
+    assert run("killed", limit) == 9
     assert not (tmp_path / "killed" / "scores.npz").exists()
-    again = run("killed", 0)
-    assert again.returncode == 0, again.stderr
-    calls = int(again.stdout.split()[-1])
+    assert run("killed", 0) == 0
+    calls = int((tmp_path / "killed-0").read_text())
     assert calls < 12 + 7 * 11, "nothing was taken from the first try"
     first, second = (Result.load(tmp_path / name) for name in ("whole", "killed"))
     assert all(np.array_equal(first.scores[key], second.scores[key]) for key in first.scores)

@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 from torch import distributed
-from torch import multiprocessing as processes
 
+import processes  # noqa: F401  (the server of processes has imported torch)
 from aloe_lightning.data.batches import EpochSampler
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
@@ -68,10 +68,10 @@ def work(rank, port, results):
 
 @pytest.fixture(scope="module")
 def results():
-    with processes.Manager() as manager:
+    with torch.multiprocessing.Manager() as manager:
         shared = manager.dict()
         port = 20000 + os.getpid() % 20000
-        processes.spawn(work, args=(port, shared), nprocs=WORLD)
+        torch.multiprocessing.start_processes(work, (port, shared), nprocs=WORLD, start_method="forkserver")
         yield dict(shared)
 
 

@@ -54,7 +54,7 @@ def plain(items):
 
 
 @pytest.fixture
-def logged(command, monkeypatch):
+def logged(command, figures, monkeypatch):
     """The folder of a run that was logged to W&B offline, its cell, and what its file holds."""
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -156,7 +156,7 @@ def test_headlines_are_means_over_the_sets_clean_and_attacked():
     )
 
 
-def test_tensorboard_gets_curves_headlines_one_table_and_settings_with_results(command):
+def test_tensorboard_gets_curves_headlines_one_table_and_settings_with_results(command, figures):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 

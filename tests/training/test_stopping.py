@@ -15,32 +15,32 @@ import torch
 from aloe_lightning.runtime.process import EXIT_CODE, Stopped, StopRequest
 from aloe_lightning.storage.cells import file_digest
 from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.training.callbacks import StateSaver
 from aloe_lightning.training.trainer import saved_state
+from processes import exit_code, started
 from test_end_to_end import TINY
 
-LONGER = ("objective=oe", *TINY, "trainer.max_steps=60", "checkpoint_seconds=1000")
+LONGER = ("objective=oe", *TINY, "trainer.max_steps=12", "checkpoint_seconds=1000")
+
+
+def ask_amid_training():
+    """Let this process receive SIGTERM after its fifth step."""
+    end_step = StateSaver.on_train_batch_end
+
+    def asked(self, trainer, *rest):
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        end_step(self, trainer, *rest)
+
+    StateSaver.on_train_batch_end = asked
 
 
 def test_sigterm_during_a_training_loses_no_step(command, tmp_path):
-    words = [sys.executable, "-m", "aloe_lightning", *LONGER]
-    environment = {
-        **os.environ,
-        "ALOE_OUTPUTS": str(tmp_path / "stopped"),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    with subprocess.Popen(words, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as job:
-        for line in job.stderr:
-            if line.strip() == "oe: training":
-                break
-        time.sleep(2)
-        job.send_signal(signal.SIGTERM)
-        remaining = job.stderr.read()
-    assert job.returncode == EXIT_CODE == 143, remaining
+    job = started([*LONGER, f"paths.outputs={tmp_path / 'stopped'}"], tmp_path, ask_amid_training)
+    assert exit_code(job) == EXIT_CODE == 143
     (progress,) = (tmp_path / "stopped").glob("models/demo-oe-*/progress.json")
-    step = json.loads(progress.read_text())["step"]
-    assert 0 < step < 60
-    assert f"asked to stop: saved step {step} in " in remaining
-
+    assert json.loads(progress.read_text())["step"] == 5
+    assert "asked to stop: saved step 5 in " in (tmp_path / "log").read_text()
     command(*LONGER, f"paths.outputs={tmp_path / 'stopped'}")
     command(*LONGER, f"paths.outputs={tmp_path / 'undisturbed'}")
     digests = {file_digest(path) for path in tmp_path.glob("*/models/demo-oe-*/weights.safetensors")}

@@ -72,6 +72,8 @@ def save_figure(figure: Any, folder: Path, name: str) -> list[Path]:
 
 def _lay_out(figure: Any) -> None:
     """Place the parts of a figure once for all its files: the search takes as long as drawing."""
-    if figure.get_layout_engine() is not None:
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine | None):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
