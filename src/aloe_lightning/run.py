@@ -41,6 +41,7 @@ from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, fil
 from aloe_lightning.storage.files import remove_parts, write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
 from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.storage.zoo import PREFIX, zoo_card
 from aloe_lightning.tracking.loggers import flatten, open_logger
 from aloe_lightning.tracking.results import log_results
 from aloe_lightning.training.callbacks import StateSaver
@@ -152,7 +153,8 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             evaluation.scores.save(folder / "scores.npz")
             save_examples(evaluation.examples, folder)
             if isinstance(attack, ScoreAttack):
-                title = f"{cell.objective_title}, {cell.net}, {cell.dataset}, seed {cell.seed}"
+                budget = "" if cell.train_epsilon is None else f" at epsilon {cell.train_epsilon:g}"
+                title = f"{cell.objective_title}{budget}, {cell.net}, {cell.dataset}, seed {cell.seed}"
                 sets = {"id": id_set, **ood_sets}
                 given = build_detectors(config)
                 result = result_of_cell(
@@ -206,11 +208,14 @@ def _cell(
     config: dict[str, Any], objective: Objective, attack: str, data: RobustOODData, metadata: dict[str, Any]
 ) -> Cell:
     perturbs = objective.perturbs_inliers or objective.perturbs_outliers
+    outliers_name = config["outliers"].get("name") or ""
+    if str(config["checkpoint"]).startswith(PREFIX):
+        outliers_name = zoo_card(config["checkpoint"].removeprefix(PREFIX))["training"]["outliers"]
     inliers, outliers = metadata.get("trained_on") or (None, "")
     pixels, outlier_pixels = data.digests(None if inliers is None else (inliers, outliers))
     return Cell(
         dataset=config["data"]["name"],
-        outliers=config["outliers"].get("name") or "" if objective.uses_outliers else "",
+        outliers=outliers_name if objective.uses_outliers else "",
         net=config["net"]["name"],
         objective=config["objective"]["name"],
         objective_title=type(objective).__name__,

@@ -46,6 +46,30 @@ def test_the_fingerprint_changes_with_the_choice(choice):
     assert fingerprint_of(composed(CIFAR10, choice), "table") != fingerprint_of(composed(CIFAR10), "table")
 
 
+def test_a_step_size_relative_to_epsilon_is_one_setting_at_all_budgets():
+    cells = [composed(CIFAR10, "+scale=fast", f"epsilon={epsilon}") for epsilon in (1, 2)]
+    assert [cell.attack.train.step_size for cell in cells] == [1.25, 2.5]
+    assert len({validated(cell)["protocol"] for cell in cells}) == 1
+    assert (
+        fingerprint_of(changed([CIFAR10, "+scale=fast"], "attack.train.step_size=1.25"), "table") != cells[0].protocol
+    )
+
+
+def test_a_helper_is_what_its_file_holds_wherever_it_is(tmp_path):
+    files = [tmp_path / name for name in ("first", "copy", "other")]
+    for file, content in zip(files, ("a", "a", "b"), strict=True):
+        file.write_text(content)
+
+    def prints():
+        cells = [changed([CIFAR10, "objective=halo"], f"objective.helper={file}") for file in files]
+        return [fingerprint_of(cell, "training") for cell in cells]
+
+    first, copy, other = before = prints()
+    assert first == copy != other
+    files[0].write_text("trained again")
+    assert prints()[0] not in before
+
+
 def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_hex_digits():
     configs = [composed(CIFAR10), *(changed([], *s) for s in ([], ["net.width=24"], ["trainer.max_steps=9"]))]
     prints = {fingerprint_of(cfg, "table") for cfg in configs}

@@ -154,7 +154,7 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a checkpoint of the zoo; its objective and budget must be those that records will state.
+    """Yield what is wrong with a checkpoint of the zoo; records must state its data, objective and budget.
 
     With images that a given net is only tested on, records state no training.
     """
@@ -167,8 +167,13 @@ def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
     if str(content["data"].get("_target_", "")).endswith("TestFolder"):
         return
     training = zoo_card(name)["training"]
-    stated = {"objective": content["objective"].get("name"), "train_epsilon": content["attack"]["train"].get("epsilon")}
-    for key, value in {"objective": training["objective"], "train_epsilon": training["epsilon"]}.items():
+    stated = {
+        "data": content["data"].get("name"),
+        "objective": content["objective"].get("name"),
+        "train_epsilon": content["attack"]["train"].get("epsilon"),
+    }
+    expected = {"data": training["data"], "objective": training["objective"], "train_epsilon": training["epsilon"]}
+    for key, value in expected.items():
         if value is not None and value != stated[key]:
             yield f"checkpoint=zoo:{name} was trained with {key}={value}, not {stated[key]}: add {key}={value}"
 

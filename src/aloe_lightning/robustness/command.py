@@ -16,7 +16,7 @@ from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import Evaluation
 from aloe_lightning.evaluation.records import SIDES, Cell, Record, records_of, write_records
-from aloe_lightning.nets import LibraryNet
+from aloe_lightning.nets import LibraryNet, RejectionNet
 from aloe_lightning.robustness.attack import kind_of
 from aloe_lightning.robustness.evaluate import evaluate
 from aloe_lightning.robustness.images import Images, images_of
@@ -31,6 +31,7 @@ from aloe_lightning.storage.cache import content_hash
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
 from aloe_lightning.storage.files import write_json
 from aloe_lightning.storage.weights import load_weights
+from aloe_lightning.storage.zoo import PREFIX
 
 log = logging.getLogger(__name__)
 COMPARED = ("size", "epsilon", "norm", "preset", "attack", "seed", "counts", "pixels")
@@ -61,6 +62,9 @@ def evaluate_given(
         UserError: if the net has no weights, and for everything that `evaluate` refuses.
     """
     _load(config, net)
+    if describe(config["objective"]["_target_"]).constants.get("rejection_class"):
+        net = RejectionNet(net, data.num_classes)
+    name = config["checkpoint"].removeprefix(PREFIX) if _of_zoo(config) else config["net"]["name"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device).eval()
     settings = config["evaluation"]
@@ -89,7 +93,7 @@ def evaluate_given(
         seed=config["seed"],
         batch_size=count,
         folder=folder,
-        name=config["net"]["name"],
+        name=name,
         mean=mean,
         std=std,
     )
@@ -177,6 +181,10 @@ def comparable_results(study: Path, result: Result) -> dict[str, Result]:
         if all(other.settings.get(key) == result.settings.get(key) for key in COMPARED):
             found.setdefault(str(other.settings["net"]), other)
     return dict(sorted(found.items()))
+
+
+def _of_zoo(config: Mapping[str, Any]) -> bool:
+    return str(config["checkpoint"]).startswith(PREFIX)
 
 
 def _load(config: dict[str, Any], net: nn.Module) -> None:
