@@ -1,4 +1,4 @@
-"""What is the same training, the same cell, the same table."""
+"""Fingerprints: the same training, the same cell, the same table."""
 
 import pytest
 from omegaconf import OmegaConf
