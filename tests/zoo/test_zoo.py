@@ -26,7 +26,7 @@ from composing import changed
 
 NAMES = zoo.list()
 NAME = NAMES[0]
-PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -146,8 +146,12 @@ def test_the_command_lists_and_checks_every_net(capsys):
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == NAMES
 
 
-def test_the_page_has_the_numbers_of_the_cards(tmp_path):
-    assert PAGE.read_text().partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == markdown()
+@pytest.mark.parametrize("page", ["README.md", "docs/zoo.md"])
+def test_the_table_of_a_page_is_that_of_the_cards(page):
+    assert (ROOT / page).read_text().partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == markdown()
+
+
+def test_a_page_is_written_with_the_numbers_of_the_cards(tmp_path):
     auroc = 100 * zoo.card(NAME)["evaluation"]["strong"]["detectors"]["msp"]["attacked"]["auroc"][0]
     assert main(["page", str(tmp_path / "zoo.html"), str(tmp_path / "zoo.md")]) == 0
     for suffix in ("html", "md"):
