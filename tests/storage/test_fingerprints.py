@@ -1,10 +1,13 @@
 """Fingerprints: the same training, the same cell, the same table."""
 
+from dataclasses import replace
+
 import pytest
 from omegaconf import OmegaConf
 
 from aloe_lightning import objectives
 from aloe_lightning.config.validation import validated
+from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage.fingerprints import fingerprint_of, model_name, uses
 from composing import changed, composed
 
@@ -53,6 +56,19 @@ def test_a_step_size_relative_to_epsilon_is_one_setting_at_all_budgets():
     assert (
         fingerprint_of(changed([CIFAR10, "+scale=fast"], "attack.train.step_size=1.25"), "table") != cells[0].protocol
     )
+
+
+def test_another_version_of_an_attack_is_another_table_and_the_same_net(monkeypatch):
+    def newer(target):
+        description = describe(target)
+        constants = {**description.constants, **({"version": 3} if target.endswith("Strong") else {})}
+        return replace(description, constants=constants)
+
+    cell = composed(CIFAR10, "attack=strong")
+    before = [fingerprint_of(cell, subject) for subject in ("table", "cell", "training")]
+    monkeypatch.setattr("aloe_lightning.storage.fingerprints.describe", newer)
+    after = [fingerprint_of(cell, subject) for subject in ("table", "cell", "training")]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
 
 
 def test_a_helper_is_what_its_file_holds_wherever_it_is(tmp_path):

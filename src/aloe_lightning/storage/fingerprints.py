@@ -158,11 +158,13 @@ class _ResultSettings:
     def settings(
         self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False, table: bool = False
     ) -> dict[str, Any]:
-        """Return the class of a node, and its non-default arguments that affect results."""
+        """Return the class of a node, its version if it has one, and its non-default arguments that affect results."""
         description = describe(str(node["_target_"]))
         ignored = {"nothing": True, "test images": training, "location": self.verified, "one net": table}
         ignored_effects = {effect for effect, is_ignored in ignored.items() if is_ignored}
         relevant: dict[str, Any] = {"class": description.identity}
+        if "version" in description.constants:
+            relevant["version"] = description.constants["version"]
         for name, value in node.items():
             parameter = description.parameters.get(name)
             if name in ("_target_", "name", *ignored_keys) or (parameter and parameter.effect in ignored_effects):
