@@ -150,7 +150,10 @@ class Strong(ScoreAttack):
         if self.num_epsilon_checks:
             effort += f", larger epsilons on {self.num_epsilon_checks} images"
         norm = "Linf" if self.norm == "linf" else "L2"
-        return f"strong version {self.version} ({self.preset}, {norm}): pointwise worst case, by the detector's own score, of clean, paper, {', '.join(self.member_names)}; {effort}"
+        return (
+            f"strong version {self.version} ({self.preset}, {norm}): pointwise worst case, by the detector's own score, "
+            f"of clean, paper, {', '.join(self.member_names)}; {effort}"
+        )
 
     def __call__(
         self, images: Tensor, loss: LossFn, *, start: Tensor | None = None, generator: torch.Generator | None = None
