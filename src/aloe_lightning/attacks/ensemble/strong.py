@@ -151,8 +151,8 @@ class Strong(ScoreAttack):
             effort += f", larger epsilons on {self.num_epsilon_checks} images"
         norm = "Linf" if self.norm == "linf" else "L2"
         return (
-            f"strong version {self.version} ({self.preset}, {norm}): pointwise worst case, by the detector's own score, "
-            f"of clean, paper, {', '.join(self.member_names)}; {effort}"
+            f"strong version {self.version} ({self.preset}, {norm}): pointwise worst case, by the detector's own "
+            f"score, of clean, paper, {', '.join(self.member_names)}; {effort}"
         )
 
     def __call__(
