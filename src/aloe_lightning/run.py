@@ -41,7 +41,7 @@ from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, fil
 from aloe_lightning.storage.files import remove_parts, write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
 from aloe_lightning.storage.models import TrainedModel
-from aloe_lightning.storage.zoo import PREFIX, zoo_card
+from aloe_lightning.storage.zoo import zoo_card, zoo_name
 from aloe_lightning.tracking.loggers import flatten, open_logger
 from aloe_lightning.tracking.results import log_results
 from aloe_lightning.training.callbacks import StateSaver
@@ -208,9 +208,8 @@ def _cell(
     config: dict[str, Any], objective: Objective, attack: str, data: RobustOODData, metadata: dict[str, Any]
 ) -> Cell:
     perturbs = objective.perturbs_inliers or objective.perturbs_outliers
-    outliers_name = config["outliers"].get("name") or ""
-    if str(config["checkpoint"]).startswith(PREFIX):
-        outliers_name = zoo_card(config["checkpoint"].removeprefix(PREFIX))["training"]["outliers"]
+    zoo_net = zoo_name(config["checkpoint"])
+    outliers_name = zoo_card(zoo_net)["training"]["outliers"] if zoo_net else config["outliers"].get("name") or ""
     inliers, outliers = metadata.get("trained_on") or (None, "")
     pixels, outlier_pixels = data.digests(None if inliers is None else (inliers, outliers))
     return Cell(

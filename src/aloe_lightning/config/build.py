@@ -17,7 +17,7 @@ from aloe_lightning.evaluation.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
 from aloe_lightning.signatures.description import describe
 from aloe_lightning.signatures.source import PACKAGE
-from aloe_lightning.storage.zoo import PREFIX, zoo_card
+from aloe_lightning.storage.zoo import zoo_card, zoo_name
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
@@ -70,8 +70,8 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
     # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
     taken = [key for key in SUPPLIED["net"] if key in parameters]
     taken = [key for key in taken if key == "num_classes" or parameters[key].default is not None]
-    checkpoint = str(config["checkpoint"])
-    stated = zoo_card(checkpoint.removeprefix(PREFIX))["net"] if checkpoint.startswith(PREFIX) else {}
+    name = zoo_name(config["checkpoint"])
+    stated = {} if name is None else zoo_card(name)["net"]
     supplied = {key: getattr(data, key, None) for key in taken}
     supplied = {key: stated.get(key) if value is None else value for key, value in supplied.items()}
     rejects = describe(config["objective"]["_target_"]).constants.get("rejection_class", False)
@@ -83,9 +83,7 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
         )
     for key in taken:
         if key in stated and not np.allclose(supplied[key], stated[key], rtol=1e-4):
-            raise UserError(
-                f"checkpoint={checkpoint} was trained with {key} {stated[key]}, the data state {supplied[key]}"
-            )
+            raise UserError(f"zoo:{name} was trained with {key} {stated[key]}, the data state {supplied[key]}")
     node = {key: value for key, value in config["net"].items() if not (key in taken and value is None)}
     if rejects and "num_classes" in taken:
         supplied["num_classes"] += 1

@@ -16,7 +16,7 @@ from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.storage.fingerprints import image_node
-from aloe_lightning.storage.zoo import PREFIX, checkpoint_file, zoo_card
+from aloe_lightning.storage.zoo import checkpoint_file, zoo_card, zoo_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -121,7 +121,7 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     trainer = content["trainer"]
     if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
-    if str(content["checkpoint"]).startswith(PREFIX):
+    if zoo_name(content["checkpoint"]) is not None:
         yield from _of_the_zoo(content)
     if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
         yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
@@ -158,7 +158,7 @@ def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
 
     With images that a given net is only tested on, records state no training.
     """
-    name = content["checkpoint"].removeprefix(PREFIX)
+    name = str(zoo_name(content["checkpoint"]))
     try:
         checkpoint_file(content["checkpoint"])
     except UserError as error:

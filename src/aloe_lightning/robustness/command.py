@@ -31,7 +31,7 @@ from aloe_lightning.storage.cache import content_hash
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
 from aloe_lightning.storage.files import write_json
 from aloe_lightning.storage.weights import load_weights
-from aloe_lightning.storage.zoo import PREFIX
+from aloe_lightning.storage.zoo import zoo_name
 
 log = logging.getLogger(__name__)
 COMPARED = ("size", "epsilon", "norm", "preset", "attack", "seed", "counts", "pixels")
@@ -64,7 +64,6 @@ def evaluate_given(
     _load(config, net)
     if describe(config["objective"]["_target_"]).constants.get("rejection_class"):
         net = RejectionNet(net, data.num_classes)
-    name = config["checkpoint"].removeprefix(PREFIX) if _of_zoo(config) else config["net"]["name"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device).eval()
     settings = config["evaluation"]
@@ -93,7 +92,7 @@ def evaluate_given(
         seed=config["seed"],
         batch_size=count,
         folder=folder,
-        name=name,
+        name=zoo_name(config["checkpoint"]) or config["net"]["name"],
         mean=mean,
         std=std,
     )
@@ -181,10 +180,6 @@ def comparable_results(study: Path, result: Result) -> dict[str, Result]:
         if all(other.settings.get(key) == result.settings.get(key) for key in COMPARED):
             found.setdefault(str(other.settings["net"]), other)
     return dict(sorted(found.items()))
-
-
-def _of_zoo(config: Mapping[str, Any]) -> bool:
-    return str(config["checkpoint"]).startswith(PREFIX)
 
 
 def _load(config: dict[str, Any], net: nn.Module) -> None:
