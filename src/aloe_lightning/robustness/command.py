@@ -62,8 +62,6 @@ def evaluate_given(
         UserError: if the net has no weights, and for everything that `evaluate` refuses.
     """
     _load(config, net)
-    if describe(config["objective"]["_target_"]).constants.get("rejection_class"):
-        net = RejectionNet(net, data.num_classes)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device).eval()
     settings = config["evaluation"]
@@ -81,6 +79,10 @@ def evaluate_given(
     parameter = describe(config["net"]["_target_"]).parameters.get("mean")
     # The builder gives mean and std of the data to a net that requires them; before any other net they are put here.
     mean, std = (data.mean, data.std) if parameter is None or parameter.default is None else (None, None)
+    if describe(config["objective"]["_target_"]).constants.get("rejection_class"):
+        if data.num_classes is None:
+            raise UserError("a net with a rejection class has one output more than classes: set data.num_classes")
+        net = RejectionNet(net, data.num_classes)
     result = evaluate(
         net,
         _limited(images_of("id", data.test, size, count or 16), settings["max_id"]),
