@@ -1,7 +1,6 @@
 """Validation during a training: the values of the ordinary evaluation, and the weights of a training without it."""
 
 import csv
-import logging
 
 import pytest
 import torch
@@ -37,13 +36,12 @@ def weights(outputs):
 
 
 @pytest.mark.parametrize("objective", ["aloe", pytest.param("atom", marks=pytest.mark.slow)])
-def test_the_values_after_the_last_step_are_those_of_the_evaluation_on_the_same_images(command, caplog, objective):
+def test_the_values_after_the_last_step_are_those_of_the_evaluation_on_the_same_images(command, capsys, objective):
     detector = {"aloe": "msp", "atom": "rejection"}[objective]
-    with caplog.at_level(logging.INFO):
-        outputs = command(
-            *(f"objective={objective}", f"detector={detector}", *TWO_EPOCHS, *VALIDATED, "attack.eval.steps=4"),
-            *("evaluation.max_id=15", "evaluation.max_ood=15", "evaluation.batch_size=7"),
-        )
+    outputs = command(
+        *(f"objective={objective}", f"detector={detector}", *TWO_EPOCHS, *VALIDATED, "attack.eval.steps=4"),
+        *("evaluation.max_id=15", "evaluation.max_ood=15", "evaluation.batch_size=7"),
+    )
     (file,) = outputs.glob("demo/*/records.jsonl")
     records = read_records(file)
     first = next(record.ood for record in records if record.ood)
@@ -54,7 +52,7 @@ def test_the_values_after_the_last_step_are_those_of_the_evaluation_on_the_same_
     assert last == pytest.approx({"accuracy": accuracy, "auroc_clean": clean, "auroc_attacked": attacked}, abs=1e-6)
     assert all(list(values) == [EPOCH - 1, 2 * EPOCH - 1] for values in curves(outputs).values())
     line = f"epoch 2: accuracy {accuracy:.1%} of 15 test images; AUROC {clean:.1%} clean, {attacked:.1%} attacked"
-    assert f"{line}, against 15 images of {first}".replace("%", " %") in caplog.text
+    assert f"{line}, against 15 images of {first}".replace("%", " %") in capsys.readouterr().err
 
 
 def test_the_weights_and_the_results_are_those_of_a_training_without_it_also_when_resumed(command, tmp_path):
@@ -109,11 +107,12 @@ def test_neither_the_net_nor_random_numbers_change():
     assert all(parameter.requires_grad and parameter.grad is None for parameter in objective.net.parameters())
 
 
-def test_scores_that_are_not_finite_are_a_warning_and_no_value(command, caplog, capsys):
+def test_scores_that_are_not_finite_are_a_warning_and_no_value(command, capsys):
     with pytest.raises(SystemExit):  # the training itself refuses to store such weights
         command("objective=oe", *TWO_EPOCHS, *VALIDATED, "optim.lr=1e30", "trainer.log_every_n_steps=100")
-    assert "no validation after epoch 1: val gives scores on id that are not finite" in caplog.text
-    assert "weights that are not finite" in " ".join(capsys.readouterr().err.split())
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "no validation after epoch 1: val gives scores on id that are not finite" in printed
+    assert "weights that are not finite" in printed
 
 
 @pytest.mark.parametrize(
