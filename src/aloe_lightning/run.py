@@ -18,6 +18,7 @@ from aloe_lightning.config.build import (
     build_evaluation,
     build_net,
     build_objective,
+    build_validation,
 )
 from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
@@ -103,13 +104,14 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
     # Read all test sets before the training: fail now if one is missing, not hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
     fit_data = _fit_data(config, data, detectors)
+    validation = build_validation(config, data, settings)
 
     model, label = TrainedModel.of(config), config["objective"]["name"]
     with open_logger(config["logger"], folder, **_run_labels(config, objective)) as logger:
         logger.log_hyperparams(flatten(config))
         saver = StateSaver(model, config["checkpoint_seconds"], stop)
         precision = resolved_precision(config, model, objective.net, data.size)
-        trainer = build_trainer({**config["trainer"], "precision": precision}, logger, saver, label)
+        trainer = build_trainer({**config["trainer"], "precision": precision}, logger, saver, label, *validation)
         device = trainer.strategy.root_device
         prepare_process(device, config["tf32"])
         compile_net(objective.net, config["compile"], device)

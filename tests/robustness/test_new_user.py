@@ -1,7 +1,9 @@
 """The walks of a new user: photos at 224 pixels, a CIFAR checkpoint, own parts, wrong pixels, Mahalanobis."""
 
+import ast
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,8 @@ from aloe_lightning.robustness import Result, evaluate
 from aloe_lightning.robustness.images import images_of
 from aloe_lightning.storage.weights import load_weights, save_weights
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "attack"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "attack"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -57,6 +60,25 @@ def test_photos_from_python_in_eight_lines(photos, tmp_path):
     page = (tmp_path / "report" / "robustness.html").read_text()
     assert "resized to 224x224 pixels from 96x80" in page
     assert page.index("clean accuracy: 100.00 %") < page.index("<table>")
+
+
+@pytest.mark.slow
+def test_the_python_of_the_pages_runs_as_it_stands(photos, tmp_path, monkeypatch, capsys):
+    """The block of the README, which is also the one of the how-to, on a net that is cheap at 224 pixels."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "how-to" / "attack-my-net.md"]
+    block = re.compile(r"```python\n(from aloe_lightning.robustness .*?)```", re.DOTALL)
+    texts = [block.search(page.read_text())[1] for page in pages]
+    assert ast.dump(ast.parse(texts[0])) == ast.dump(ast.parse(texts[1]))
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 16, 16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    names = {"net": net.eval()}
+    exec(texts[0], names)
+    numbers = names["result"].numbers
+    assert len(numbers) > 4
+    assert "fabric" in capsys.readouterr().out
+    assert f"{100 * numbers.value.iloc[0]:.2f}" in (tmp_path / "report" / "robustness.html").read_text()
 
 
 def test_photos_from_the_command_line(photos, command, capsys):

@@ -1,6 +1,7 @@
 """The nets that are installed with the package: whole, as their cards say, and refused where they are not."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -144,6 +145,15 @@ def test_the_command_lists_and_checks_every_net(capsys):
     assert [line.split()[0] for line in listed] == ["net", *NAMES]
     assert main(["check"]) == 0
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == NAMES
+
+
+def test_the_python_of_the_page_runs(capsys):
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "zoo.md").read_text(), re.DOTALL)[1], names)
+    name = "demo-aloe-eps3-small"
+    assert capsys.readouterr().out == f"{NAMES} {zoo.card(name)['training']}\n"
+    state = zoo.load(name).state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in names["net"].state_dict().items())
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/zoo.md"])

@@ -18,6 +18,7 @@ from aloe_lightning.objectives import Objective
 from aloe_lightning.signatures.description import describe
 from aloe_lightning.signatures.source import PACKAGE
 from aloe_lightning.storage.zoo import zoo_card, zoo_name
+from aloe_lightning.training.validation import Validation, ValidationSettings
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
@@ -113,3 +114,15 @@ def build_attack(config: Mapping[str, Any]) -> Attack:
 def build_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
     """Return the settings of the evaluation."""
     return EvaluationSettings(**config["evaluation"])
+
+
+def build_validation(
+    config: Mapping[str, Any], data: RobustOODData, evaluation: EvaluationSettings
+) -> list[Validation]:
+    """Return the validation during the training, reading its images; empty where there is none."""
+    settings, attack = ValidationSettings(**config["validation"]), config["attack"]["eval"]
+    if not settings.every_n_epochs or config["checkpoint"] is not None:
+        return []
+    if attack.get("norm", "linf") != "linf":
+        raise UserError(f"config: validation attacks in the norm linf, attack.eval.norm is {attack['norm']}")
+    return [Validation(settings, data, attack["epsilon"], evaluation, config["seed"])]
