@@ -98,6 +98,8 @@ def test_the_dry_view_tells_done_from_trained_from_interrupted_and_touches_nothi
     before = capsys.readouterr().out
     assert "0 of 4 cells done, 4 nets; no estimate until a cell is done" in before
     assert not (tmp_path / "outputs").exists()
+    command(*TINY, "--dry")
+    assert "0 of 1 cells done, 1 net;" in capsys.readouterr().out
     command(*swept, "objective=original,oe,aloe")
     outputs = tmp_path / "outputs"
     next(outputs.glob("demo/oe-*/records.jsonl")).unlink()

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from aloe_lightning.evaluation.records import Side
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.report.leaderboard import ENTRY, Entry
 from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, headings_of, numbers_of
+from aloe_lightning.runtime.environment import package_versions
 from aloe_lightning.storage.files import write_json
 
 
@@ -96,7 +96,7 @@ class Result:
             sides=list(self.sides),
             accuracy=self.accuracy,
             numbers=rows.to_dict("records"),
-            packages={name: version(name) for name in ("aloe-lightning", "torch")},
+            packages=package_versions("torch"),
         )
 
     def report(self, folder: str | Path) -> Path:
