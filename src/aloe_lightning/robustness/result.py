@@ -1,6 +1,5 @@
 """The result of an evaluation: scores of every image, numbers with intervals, a table, a report, files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -15,7 +14,7 @@ from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.report.leaderboard import ENTRY, Entry
 from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, headings_of, numbers_of
 from aloe_lightning.runtime.environment import package_versions
-from aloe_lightning.storage.files import write_json
+from aloe_lightning.storage.files import parse_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +125,7 @@ class Result:
         """
         place = Path(folder).expanduser()
         try:
-            content = json.loads((place / "result.json").read_text())
+            content = parse_json((place / "result.json").read_bytes())
             return cls(scores=Scores.load(place / "scores.npz"), **content)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"no result of an evaluation in {place.absolute()}: {error}") from error

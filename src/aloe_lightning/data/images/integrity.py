@@ -68,7 +68,7 @@ def read_npy(path: Path, size: int | None = 32) -> NDArray[np.uint8]:
         raise UserError(f"no images at {path.absolute()}: put the .npy file there, or correct the path")
     try:
         rows: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # a damaged header raises nearly anything
         raise UserError(f"cannot read {path.absolute()}: truncated or not an .npy array ({error})") from error
     if not isinstance(rows, np.ndarray):
         raise UserError(f"cannot read {path.absolute()}: an archive of arrays, not one .npy array")
