@@ -85,12 +85,8 @@ def gtsrb(folder: Path) -> GTSRB:
 
 def make_signs(folder: Path) -> None:
     """Torchvision's layout with two pictures of each split."""
-    for place in (
-        "Training/00000/00000_00000",
-        "Training/00001/00001_00000",
-        "Final_Test/Images/0",
-        "Final_Test/Images/1",
-    ):
+    places = ("Training/00000/00000_00000", "Training/00001/00001_00000", "Final_Test/Images/0", "Final_Test/Images/1")
+    for place in places:
         file = folder / "gtsrb" / "GTSRB" / f"{place}.ppm"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise(1, 8)[0]).save(file)
@@ -140,9 +136,8 @@ def of_cache(name: str, what: str, read: Callable[[ImageSet], Any]) -> Reader:
 def make_examples(file: Path) -> None:
     two = np.arange(2)
     images = np.zeros((2, 3, 4, 4))
-    found = Examples(
-        two.astype(str), two, images.astype(np.uint8), images.astype(np.float32), two / 2, two / 4, two / 8
-    )
+    pixels = (images.astype(np.uint8), images.astype(np.float32))
+    found = Examples(two.astype(str), two, *pixels, two / 2, two / 4, two / 8)
     save_examples({("msp", "id"): found}, file.parent)
 
 
@@ -233,15 +228,7 @@ def labelled(file: Path) -> None:
     np.savez(file, images=noise(4, 3), labels=np.arange(4) % 2)
 
 
-OLD = (
-    Path(__file__).parents[1]
-    / "config"
-    / "version_0_1"
-    / "outputs"
-    / "models"
-    / "demo-oe-seed0-746e1e70"
-    / "model.json"
-)
+OLD = Path(__file__).parents[1] / "config/version_0_1/outputs/models/demo-oe-seed0-746e1e70/model.json"
 READERS = {
     "CIFAR-10": named(
         lambda root: make_cifar10(root, per_file=2),
@@ -270,6 +257,7 @@ READERS = {
         make_tiny_images,
         "80M_Tiny_Images/80mn_cifar_idxs.txt",
         lambda root: TinyImages(root=str(root), verify=False).load(),
+        False,
     ),
     "ImageNet 32x32": named(
         make_imagenet32,

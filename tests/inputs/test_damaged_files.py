@@ -16,6 +16,7 @@ from inputs.readers import READERS
 from processes import exit_code, forked
 
 SECONDS, MEGABYTES = 5, 500
+NUMBERS = [b"99999999999", b"2147483647", b"40000", b"-1", b"1e999"]
 BRACKETS = [b"[" * 100_000, b"(" * 100_000, b'{"a":' * 50_000]
 
 
@@ -32,7 +33,7 @@ class Fault(NamedTuple):
 
 
 def damaged(whole, random, case):
-    """Halve the first time; then truncate a file, flip bits, put bytes in, enlarge numbers, nest brackets, overwrite a field, or append 3 MB."""
+    """Halve the first time; then truncate, flip bits, put bytes in, enlarge numbers, nest, overwrite or append."""
     content, place = bytearray(whole), int(random.integers(len(whole)))
     if case == 0:
         return whole[: len(whole) // 2]
@@ -47,9 +48,7 @@ def damaged(whole, random, case):
         case 4:
             numbers = list(re.finditer(rb"\d+", whole[:100_000]))
             for number in numbers[: int(random.integers(len(numbers)))][-1:]:
-                content[slice(*number.span())] = random.choice(
-                    [b"99999999999", b"2147483647", b"40000", b"-1", b"1e999"]
-                )
+                content[slice(*number.span())] = random.choice(NUMBERS)
         case 5:
             content[place:place] = BRACKETS[int(random.integers(len(BRACKETS)))]
         case 6:  # a field of a header or of a directory at the end

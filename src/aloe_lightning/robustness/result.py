@@ -128,4 +128,4 @@ class Result:
             content = parse_json((place / "result.json").read_bytes())
             return cls(scores=Scores.load(place / "scores.npz"), **content)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"no result of an evaluation in {place.absolute()}: {error}") from error
+            raise UserError(f"no result of an evaluation: {place.absolute() / 'result.json'}: {error}") from error
