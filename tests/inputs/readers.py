@@ -249,7 +249,7 @@ READERS = {
         lambda root: SVHN(root=str(root), verify=False).load(),
     ),
     "80M Tiny Images": named(
-        make_tiny_images,
+        lambda root: make_tiny_images(root, excluded=(3,)),
         "80M_Tiny_Images/tiny_images.bin",
         lambda root: TinyImages(root=str(root), verify=False).load(),
     ),

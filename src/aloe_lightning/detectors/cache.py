@@ -30,9 +30,7 @@ def read_fitted(folder: Path, name: str, detector: CacheableDetector, net: nn.Mo
         return detector.from_state(net, settings, load_file(file) if file.is_file() else {})
     except Exception as error:  # damaged values raise nearly anything
         place = folder.absolute() / name
-        raise UserError(
-            f"cannot read the fitted detector {place} ({error}): remove its files to fit it again"
-        ) from error
+        raise UserError(f"cannot read the fitted detector {place} ({error}): remove it to fit it again") from error
 
 
 @dataclass(frozen=True)
