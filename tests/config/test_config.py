@@ -11,8 +11,8 @@ from pytorch_lightning import Trainer
 import aloe_lightning.conf
 from aloe_lightning.config.build import build_data
 from aloe_lightning.config.layout import ROOT, SUPPLIED
-from aloe_lightning.config.validation import nearest, validated
-from aloe_lightning.errors import UserError
+from aloe_lightning.config.validation import validated
+from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.signatures.description import describe
 from aloe_lightning.tracking.loggers import wandb_logger
 from composing import changed, composed
@@ -439,6 +439,6 @@ def test_own_data_without_ood_sets_is_told_how_to_name_them():
     assert problem.startswith("no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=")
 
 
-def test_nearest_is_silent_where_nothing_is_near():
-    assert nearest("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
-    assert nearest("xyzzy", ["seed", "epsilon"]) == ""
+def test_did_you_mean_is_silent_where_nothing_is_near():
+    assert did_you_mean("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
+    assert did_you_mean("xyzzy", ["seed", "epsilon"]) == ""

@@ -1,6 +1,5 @@
 """Validate the composed config before anything is built, and report all problems at once with suggestions."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aloe_lightning.config import layout
 from aloe_lightning.config.layout import ROOT, Place, places
-from aloe_lightning.errors import UserError
+from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.signatures.types import unit_mistake
@@ -56,7 +55,7 @@ def _check_and_convert(place: Place) -> Iterator[str]:
     try:
         description = describe(place.target)
     except LookupError as error:
-        yield f"{place.path}: {error.args[0]}{nearest(place.target, targets_like(place.target))}"
+        yield f"{place.path}: {error.args[0]}{did_you_mean(place.target, targets_like(place.target))}"
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
@@ -102,7 +101,7 @@ def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
     if name in layout.SUPPLIED.get(place.path, ()):
         source = f"from the data: set data.{name}" if place.path == "net" else "from the other parts of the config"
         return f"{key} is not set here: it follows {source}"
-    return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
+    return f"{key} is unknown{did_you_mean(name, list(expected)) or did_you_mean(name, known_keys())}"
 
 
 def _join(path: str, name: str) -> str:
@@ -183,12 +182,6 @@ def _is_demo(node: Mapping[str, Any]) -> bool | None:
     """Return whether a set is of the embedded demo; None for a class from outside, which goes with any data."""
     target = str(node.get("_target_", ""))
     return target.startswith("aloe_lightning.data.Demo") if target.startswith("aloe_lightning.") else None
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return a "did you mean" question for the end of a message; "" if no known name is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def known_keys() -> list[str]:

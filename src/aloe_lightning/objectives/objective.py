@@ -16,11 +16,11 @@ from aloe_lightning.data import Batch, OutlierMining, RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
 from aloe_lightning.nets import RejectionNet
-from aloe_lightning.objectives.divergence import stop_diverged
 from aloe_lightning.objectives.optim import Optim
 from aloe_lightning.runtime.seeding import seed_of
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NonNegativeFloat
+from aloe_lightning.storage.divergence import stop_diverged
 
 LogitsLoss = Callable[[Tensor], Tensor]
 """Logits (N, K) -> (N,)."""
@@ -152,7 +152,7 @@ class Objective(LightningModule):
             return
         loss = loss.detach()
         if not torch.isfinite(loss):
-            stop_diverged(self.net, loss, batch, self.global_step, Path(self.trainer.default_root_dir))
+            stop_diverged(self.net, loss, batch._asdict(), self.global_step, Path(self.trainer.default_root_dir))
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
         kind = "adversarial" if self.perturbs_inliers else "clean"
         values |= self._inlier_values(z, batch.labels, kind)

@@ -1,11 +1,10 @@
 """Files of the zoo: nets that are installed with the package, a file of weights and a card each. Imports no torch."""
 
-import difflib
 import hashlib
 from pathlib import Path
 from typing import Any
 
-from aloe_lightning.errors import UserError
+from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.storage.files import read_json
 
 FOLDER = Path(__file__).parents[1] / "zoo" / "weights"
@@ -27,8 +26,7 @@ def zoo_card(name: str) -> dict[str, Any]:
     """
     names = zoo_names()
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f", did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, names, cutoff=0.4) or "."
         raise UserError(f"no net {name!r} in the zoo{hint} It has: {', '.join(names) or 'none yet'}")
     return read_json(FOLDER / f"{name}.json")
 

@@ -9,11 +9,11 @@ from pytorch_lightning import Trainer
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
-from aloe_lightning.objectives.divergence import require_finite_weights
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.progress import duration
 from aloe_lightning.storage.cells import file_digest
+from aloe_lightning.storage.divergence import require_finite_weights
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.storage.weights import load_weights, save_weights
 from aloe_lightning.training.callbacks import StateSaver
