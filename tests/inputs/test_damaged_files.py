@@ -3,6 +3,7 @@
 import re
 import signal
 import time
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from aloe_lightning.data.images.files import read_image
+from aloe_lightning.data.images.integrity import read_pickle
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.seeding import seed_of
 from inputs.readers import READERS
@@ -115,6 +118,41 @@ def test_a_damaged_file_gives_a_value_or_an_error_that_names_it(name, tmp_path):
     found, errors = faults_of(name, range(6), tmp_path)
     assert found == []
     assert errors > 0 or not READERS[name].refuses
+
+
+def test_a_damaged_memo_number_of_a_pickle_takes_no_memory(tmp_path):
+    """Python's unpickler in C makes room for all numbers up to this one: 32 GB."""
+    file = tmp_path / "test_batch"
+    file.write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    assert read_pickle(file) == {}
+    assert memory("VmHWM") - before < 50
+
+
+def test_a_picture_that_claims_to_be_huge_is_not_decoded(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 20000 5000 255\n" + bytes(100))
+    with pytest.raises(UserError, match=r"a.ppm \(20000x5000 pixels, more than 89,478,485: reduce its size\)"):
+        read_image(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "TorchScript", "state of a training"])
+def test_a_bit_that_flips_in_the_weights_of_an_archive_is_noticed(name, tmp_path, caplog):
+    """torch does not compare the checksums of its archives: it loaded the wrong weight."""
+    reader = READERS[name]
+    file = reader.write(tmp_path)
+    content = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        weights = archive.read(largest)
+    content[content.index(weights) + 3] ^= 0x40
+    file.write_bytes(content)
+    if reader.refuses:
+        with pytest.raises(UserError, match=f"{file.name}: {largest.filename} differs from its checksum"):
+            reader.read(tmp_path, file)
+    else:
+        assert reader.read(tmp_path, file) == "None"
+        assert f"{largest.filename} differs from its checksum" in caplog.text
 
 
 def work(name, first, last, folder):

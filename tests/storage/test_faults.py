@@ -81,3 +81,17 @@ def test_a_damaged_checkpoint_loads_nothing(tmp_path):
     with pytest.raises(UserError, match="another architecture"):
         load_weights(tmp_path / "other.safetensors", net)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_a_flipped_bit_in_a_stored_net_is_noticed_before_it_is_evaluated(command, capsys):
+    """A file of safetensors has no checksum of its own."""
+    outputs = command("objective=oe", *TINY)
+    (weights,), (records,) = outputs.glob("models/*/weights.safetensors"), outputs.glob("demo/*/records.jsonl")
+    records.unlink()
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(SystemExit):
+        command("objective=oe", *TINY)
+    assert f"{weights} is damaged or replaced: its SHA-256 is not that of model.json" in capsys.readouterr().err
+    assert not records.exists()
