@@ -299,6 +299,26 @@ def test_an_epsilon_that_is_no_number_of_pixel_steps_is_told(epsilon):
     assert any(problem.startswith("epsilon: ") and epsilon in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        (["epsilon=0.03"], ["epsilon"]),
+        (["epsilon=0.03", "eval_epsilon=8"], ["epsilon"]),
+        (["train_epsilon=0.1"], ["train_epsilon"]),
+        (["eval_epsilon=0.4"], ["eval_epsilon"]),
+        (["epsilon=0"], []),
+        (["epsilon=0.5"], []),
+        (["attack.eval.epsilon=0.1"], []),
+    ],
+)
+def test_an_epsilon_that_is_meant_as_a_fraction_is_refused_once(settings, keys):
+    problems = problems_of(changed([], *settings)) if keys else []
+    assert [problem.split(" ")[0] for problem in problems] == keys
+    assert all("counts steps of 1/255 (got 0." in problem and "8/255 is 8" in problem for problem in problems)
+    if not keys:
+        validated(changed([], *settings))
+
+
 def test_a_value_that_must_be_given_is_asked_for():
     (problem,) = problems_of(composed("+experiment=cifar10", "outliers=folder"))
     assert "outliers.path" in problem
@@ -360,8 +380,8 @@ def test_a_class_of_ones_own_keeps_its_own_keys():
 
 
 def test_a_class_that_cannot_be_imported_is_named():
-    (problem,) = problems_of(changed([], "net._target_=mine.Net"))
-    assert problem.startswith("net: cannot import 'mine.Net' (No module named 'mine')")
+    (problem,) = problems_of(changed([], "net._target_=absent_module.Net"))
+    assert problem.startswith("net: cannot import 'absent_module.Net' (No module named 'absent_module')")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from aloe_lightning.config.layout import ROOT, Place, places
 from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
+from aloe_lightning.signatures.types import unit_mistake
 from aloe_lightning.storage.fingerprints import image_node
 from aloe_lightning.storage.zoo import checkpoint_file, zoo_card, zoo_name
 
@@ -136,6 +137,10 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     for name in content["ood"]:
         if name == "id" or not re.fullmatch(r"[\w.-]+", name):  # scores of `id` are those of the data
             yield f"an OOD set cannot be called {name!r}: use letters, digits, '-', '_', and not id"
+    for name in ("epsilon", "train_epsilon", "eval_epsilon"):
+        inherited = name != "epsilon" and content[name] == content["epsilon"]
+        if not inherited and (mistake := unit_mistake(content[name])):
+            yield f"{name} {mistake} as attack.train.epsilon or attack.eval.epsilon"
     for part in ("train", "eval"):
         attack = content["attack"][part]
         whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()

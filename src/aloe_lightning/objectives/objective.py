@@ -78,6 +78,7 @@ class Objective(LightningModule):
         self.inner_batchnorm = inner_batchnorm
         self.outlier_weight = outlier_weight
         self.joint_forward = joint_forward
+        self._batch_weight = 1.0
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -124,6 +125,11 @@ class Objective(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and other randomness of the net by the batch, so that a resumed training draws the same."""
         torch.manual_seed(seed_of(batch.seed, "net"))
+        self._batch_weight = batch.weight
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Weigh the loss, so that the mean gradient of all processes is that of their images in one batch."""
+        super().backward(loss if self._batch_weight == 1 else loss * self._batch_weight, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the outliers that were chosen for the current epoch."""
