@@ -109,12 +109,15 @@ class Pool:
         clean: clean images (N, C, H, W).
         clean_score: their scores (N,).
         repeated: their scores from a second call; None if there was none.
+        shared: perturbed images that depend on a net alone, by the id of its logits function; one dictionary
+            serves all detectors that are attacked together.
     """
 
     target: Target
     clean: Tensor
     clean_score: Tensor
     repeated: Tensor | None = None
+    shared: dict[int, Tensor] = field(default_factory=dict)
     candidates: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
