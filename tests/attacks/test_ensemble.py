@@ -208,4 +208,4 @@ def test_settings():
     assert Strong(preset="extreme").budget.steps == 500
     assert Strong(preset="extreme", steps=3).budget.steps == 3
     described = Strong(preset="quick").describe()
-    assert described.startswith("strong version 2 (quick, Linf): pointwise worst case")
+    assert described.startswith("strong version 3 (quick, Linf): pointwise worst case")
