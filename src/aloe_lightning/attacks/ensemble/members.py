@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.attacks.apgd import apgd
-from aloe_lightning.attacks.ascent import Ascent, best_pgd, loss_and_gradient
+from aloe_lightning.attacks.ascent import Ascent, best_pgd
 from aloe_lightning.attacks.ball import Ball
 from aloe_lightning.attacks.ensemble.logit_losses import centred, log_odds, margin
 from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool
@@ -161,29 +161,32 @@ def _target_one_class(pool: Pool, budget: Budget) -> None:
     if logits is None or pool.target.membership == "id":
         return
     if id(logits) not in pool.shared:
-        classes, start = _promising_class(pool.clean, logits, pool.likely_classes[:, :TARGET_CLASSES], budget.ball)
+        classes, start = _promising_class(pool.clean, logits, budget.ball)
         loss = partial(_class_log_odds, logits, classes)
         ascent = _climb("target_class", pool.clean, loss, budget.ball, _fifths(budget.steps, 1), start)
         pool.shared[id(logits)] = ascent.images
     pool.offer("target_class", pool.shared[id(logits)])
 
 
-def _promising_class(
-    clean: Tensor, logits: Callable[[Tensor], Tensor], candidates: Tensor, ball: Ball
-) -> tuple[Tensor, Tensor]:
-    """Return the class (N,) of the candidates (N, k) that to first order may rise highest, and where in the ball.
+def _promising_class(clean: Tensor, logits: Callable[[Tensor], Tensor], ball: Ball) -> tuple[Tensor, Tensor]:
+    """Return the class (N,) that to first order may rise highest in the ball, and the point where it does.
 
-    The log-odds l_c rise to l_c + eps * (g_c . s(g_c)) at the clean image's gradient g_c and steepest direction s.
+    The log-odds l_c rise to l_c + eps * (g_c . s(g_c)) at the clean image's gradient g_c and steepest direction s. One
+    forward pass serves the most probable classes.
     """
-    promises, starts = [], []
-    for classes in candidates.unbind(1):
-        value, gradient = loss_and_gradient(clean, partial(_class_log_odds, logits, classes))
-        direction = ball.steepest(gradient)
-        promises.append(value + ball.eps * (gradient * direction).flatten(1).sum(1))
-        starts.append(ball.project(clean + ball.eps * direction, clean))
-    chosen = torch.stack(promises, 1).argmax(1)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = clean.clone().requires_grad_(True)
+        z = logits(x)
+        candidates = z.detach().argsort(dim=1, descending=True)[:, :TARGET_CLASSES]
+        values = [log_odds(z, classes=classes) for classes in candidates.unbind(1)]
+        gradients = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0].nan_to_num() for value in values]
+    directions = [ball.steepest(gradient) for gradient in gradients]
+    rises = [(g * s).flatten(1).sum(1) for g, s in zip(gradients, directions, strict=True)]
+    promises = torch.stack(values, 1).detach() + ball.eps * torch.stack(rises, 1)
+    chosen = promises.argmax(1)
     images = torch.arange(len(clean), device=clean.device)
-    return candidates[images, chosen], torch.stack(starts, 1)[images, chosen]
+    start = ball.project(clean + ball.eps * torch.stack(directions, 1)[images, chosen], clean)
+    return candidates[images, chosen], start
 
 
 def _search(pool: Pool, budget: Budget, seeds: ImageSeeds) -> None:

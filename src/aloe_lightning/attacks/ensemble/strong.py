@@ -13,7 +13,7 @@ from aloe_lightning.attacks.apgd import apgd
 from aloe_lightning.attacks.ascent import best_pgd, better, loss_of
 from aloe_lightning.attacks.ball import Ball, Norm
 from aloe_lightning.attacks.ensemble.members import Budget, MemberName, run_member
-from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool, Target, WorstCase
+from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool, Target, WorstCase, check_images
 from aloe_lightning.attacks.linf import LossFn, pgd_linf, uniform_start
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
@@ -73,6 +73,9 @@ class ScoreAttack(ABC):
             clean_scores: scores (N,) of the images, where they are known.
             start: noise in [-1, 1] of the images' shape, which chooses the first start; None for a draw from seeds.
             seeds: source of all other randomness; None for the seed 0 and the position in the batch.
+
+        Raises:
+            UserError: if images are outside [0, 1], as normalised ones are.
         """
 
 
@@ -158,6 +161,7 @@ class Strong(ScoreAttack):
         self, images: Tensor, loss: LossFn, *, start: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Perturb images (N, 3, H, W) in [0, 1] so that they maximise one loss; see `Attack`."""
+        check_images(images, start, None)
         clean, ball, budget = images.detach(), self.ball, self.budget
         noise = uniform_start(images.shape, generator, images) if start is None else start
         paper = self._paper(clean, loss, noise)
@@ -178,6 +182,7 @@ class Strong(ScoreAttack):
         seeds: ImageSeeds | None = None,
     ) -> dict[str, WorstCase]:
         """Return the worst case of each image for each detector; see `ScoreAttack`."""
+        check_images(images, start, seeds)
         clean, budget = images.detach(), self.budget
         seeds = seeds or ImageSeeds.of(len(clean))
         noise = seeds.noise(clean, "start") if start is None else start.to(clean)
