@@ -216,7 +216,7 @@ def test_settings_without_a_meaning_are_refused():
         best_pgd(x, loss, ball=ball, step_size=0.1, steps=-1)
     with pytest.raises(ValueError, match="one generator per image: 1 for 2 images"):
         square(x, loss, ball=ball, queries=1, generators=[draws(0)])
-    with pytest.raises(ValueError, match="got 1 classes, T = 1.0"):
+    with pytest.raises(ValueError, match=r"got 1 classes, T = 1\.0"):
         log_odds(torch.rand(2, 1))
     with pytest.raises(ValueError, match="got 3 classes, T = 0"):
         log_odds(torch.rand(2, 3), temperature=0)
