@@ -1,10 +1,10 @@
 """`python -m benchmarks.paper_and_standard`: whether `standard` is ever weaker than the paper's attack.
 
 Attacks each detector on each net with both, and prints the AUROC by attacked side, the share of images whose score is
-worse after the paper's attack than after `standard`, and the cost per image (its
-gradients, where it goes through the logits alone; its time, fits included). The in-distribution images are the first
-CIFAR-10 test images; the OOD images are spread evenly over Textures and Places365 (AUROC: mean over these sets).
-Detectors are fitted on the first CIFAR-10 training images and the given outliers.
+worse after the paper's attack than after `standard`, and the cost per image: gradients, where they go through the logits
+alone, and time, fits included. The in-distribution images are the first CIFAR-10 test images; the OOD images are spread
+evenly over Textures and Places365 (AUROC: mean over these sets). Detectors are fitted on the first CIFAR-10 training
+images and the given outliers.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from aloe_lightning.detectors import KNN, Detector, FitData, Mahalanobis, Mahala
 from aloe_lightning.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from aloe_lightning.metrics import auroc
 from aloe_lightning.nets import DenseNet
+from aloe_lightning.nets.features import with_features
 from benchmarks.strong_attack import DETECTORS, Counter, image_sets, robust_cnn, small_net
 
 FITTED: dict[str, Detector] = {
@@ -37,8 +38,6 @@ FITTED: dict[str, Detector] = {
 ALL = DETECTORS | FITTED
 SIDES = {"id": ("attacked", "clean"), "ood": ("clean", "attacked"), "both": ("attacked", "attacked")}
 """Conditions of the in-distribution and of the OOD images, by attacked side."""
-SEQUENTIAL = ("msp", "odin", "energy", "max_logit")
-"""Detectors of the golden robust CNN, which is no classifier of this package and has no features."""
 
 
 def densenet(file: Path) -> nn.Module:
@@ -121,11 +120,9 @@ def main() -> None:
     for name, load in nets(options).items():
         if options.nets and name not in options.nets:
             continue
-        net = load()
+        net = with_features(load())
         counter = Counter(net)
         for detector in options.detectors:
-            if name == "golden robust CNN" and detector not in SEQUENTIAL:
-                continue
             results, costs = {}, {}
             for title, attack in attacks.items():
                 counter.with_gradient, begun = 0, time.perf_counter()
