@@ -1,8 +1,8 @@
 """`python -m benchmarks.paper_and_standard`: whether `standard` is ever weaker than the paper's attack.
 
 Attacks each detector on each net with both, and prints the AUROC by attacked side, the share of images whose score is
-worse after the paper's attack than after `standard`, and the cost per image: gradients, where they go through the logits
-alone, and time, fits included. The in-distribution images are the first CIFAR-10 test images; the OOD images are spread
+worse after the paper's attack than after `standard`, and the cost per image: gradients, where all pass through the
+logits, and time, fits included. The in-distribution images are the first CIFAR-10 test images; the OOD images are spread
 evenly over Textures and Places365 (AUROC: mean over these sets). Detectors are fitted on the first CIFAR-10 training
 images and the given outliers.
 """
