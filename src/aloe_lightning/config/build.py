@@ -73,7 +73,7 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
     taken = [key for key in taken if key == "num_classes" or parameters[key].default is not None]
     name = zoo_name(config["checkpoint"])
     stated = {} if name is None else zoo_card(name)["net"]
-    supplied = {key: getattr(data, key, None) for key in taken}
+    supplied: dict[str, Any] = {key: getattr(data, key, None) for key in taken}
     supplied = {key: stated.get(key) if value is None else value for key, value in supplied.items()}
     rejects = describe(config["objective"]["_target_"]).constants.get("rejection_class", False)
     missing = [key for key in taken if supplied[key] is None and (parameters[key].default is not None or rejects)]

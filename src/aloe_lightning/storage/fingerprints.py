@@ -147,7 +147,7 @@ class _ResultSettings:
         """Return the keys of a node, epsilon apart, that the config computes from others, as they are written there."""
         if not isinstance(self.config, DictConfig):
             return {}
-        node = OmegaConf.to_container(OmegaConf.select(self.config, place), resolve=False)
+        node: Any = OmegaConf.to_container(OmegaConf.select(self.config, place), resolve=False)
         return {key: v for key, v in node.items() if key != "epsilon" and isinstance(v, str) and "${" in v}
 
     def named_settings(self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False) -> dict[str, Any]:
