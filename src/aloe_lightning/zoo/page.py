@@ -1,11 +1,13 @@
 """The table of the zoo from its cards, as Markdown and as HTML."""
 
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from aloe_lightning.errors import UserError
+from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage.files import atomic_write
 from aloe_lightning.storage.zoo import zoo_card, zoo_names
 
@@ -43,10 +45,20 @@ def _interval(number: list[float] | None) -> str:
     return f"{value:.2f} [{low:.1f}, {high:.1f}]"
 
 
+def note() -> str:
+    """Return the sentence that names the version of the attack in the column `strong`, and the present version."""
+    attacks = [zoo_card(name)["evaluation"].get("strong", {}).get("attack", "") for name in zoo_names()]
+    found = [re.match(r"strong version (\d+)", attack) for attack in attacks if attack]
+    versions = sorted({int(match[1]) if match else 1 for match in found})  # the first one did not state its version
+    present = describe("aloe_lightning.attacks.Strong").constants["version"]
+    measured = " and ".join(map(str, versions)) or "none"
+    return f"`AUROC, strong`: measured with version {measured} of `attack=strong`, which is now at version {present}."
+
+
 def markdown() -> str:
-    """Return the table as Markdown."""
+    """Return the table as Markdown, and the note."""
     lines = [HEADINGS, [":--", *["--:"] * (len(HEADINGS) - 1)], *rows()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note()}"
 
 
 def html() -> str:
@@ -59,7 +71,7 @@ def html() -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>The zoo of aloe_lightning</title>'
         f"<style>{style}</style><h1>The zoo</h1><p>MSP, in percent, with 95 % intervals over the test images; AUROC is "
         "the mean over the OOD sets, and both sides are attacked. The cards have training details, digests and metrics."
-        f"</p><table><tr>{head}</tr>\n{body}</table></html>\n"
+        f"</p><table><tr>{head}</tr>\n{body}</table><p>{escape(note())}</p></html>\n"
     )
 
 
