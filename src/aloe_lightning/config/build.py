@@ -71,7 +71,7 @@ def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
     # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
     taken = [key for key in SUPPLIED["net"] if key in parameters]
     taken = [key for key in taken if key == "num_classes" or parameters[key].default is not None]
-    name = zoo_name(config["checkpoint"])
+    name = zoo_name(config.get("checkpoint"))
     stated = {} if name is None else zoo_card(name)["net"]
     supplied: dict[str, Any] = {key: getattr(data, key, None) for key in taken}
     supplied = {key: stated.get(key) if value is None else value for key, value in supplied.items()}

@@ -54,8 +54,8 @@ class ViM(CacheableDetector):
         probe = data.inliers().take(torch.arange(1)).to(device_of(net)).float().div_(255)
         with torch.no_grad():
             _, _, weight, bias = last_layer(net, probe)
-        weight = weight.double().cpu()
-        bias = torch.zeros(len(weight)).double() if bias is None else bias.double().cpu()
+        weight = weight.detach().double().cpu()
+        bias = torch.zeros(len(weight)).double() if bias is None else bias.detach().double().cpu()
         origin = -torch.linalg.pinv(weight) @ bias
         centred = features - origin
         axes = torch.linalg.eigh(centred.T @ centred / len(centred)).eigenvectors  # in ascending order of variance
