@@ -1,4 +1,4 @@
-"""What a sweep would compute: which cells, which nets, what is done, how long the rest takes."""
+"""The plan of a sweep: which cells, which nets, what is done, how long the rest takes."""
 
 import json
 import time

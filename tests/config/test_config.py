@@ -200,7 +200,7 @@ def test_the_authors_attack_truncates_and_normalises_by_the_batch():
 
 
 def test_root_and_verify_come_from_paths_unless_a_set_states_its_own():
-    """What the builder gives to every named set."""
+    """The arguments that the builder gives to every named set."""
     data = build_data(validated(changed([CIFAR10], "paths.data=/d", "paths.verify=false")), uses_outliers=True)
     sets = [data.inliers, data.outliers, *data.ood.values()]
     assert {(one.root, one.verify) for one in sets} == {("/d", False)}

@@ -71,17 +71,27 @@ def best_pgd(
 ) -> Ascent:
     """Maximise a per-sample loss by projected gradient ascent, equal steps for all images; return the best iterate.
 
+    With gradient g_k of the loss at x_k, projection P on the ball and steepest direction s (the sign for Linf):
+
+        m_k = decay * m_(k-1) + g_k / mean(|g_k|),    m_(-1) = 0
+        x_(k+1) = P(x_k + a_k * s(m_k)),    a_k = step_size, or step_size * (1 + cos(pi * k / steps)) / 2 if annealed
+
     Args:
         images: clean images (N, C, H, W) in [0, 1].
         loss_fn: images -> (N,), maximised; samples must not influence one another.
         ball: the ball around the clean images.
         step_size: norm of a step, in [0, 1] pixels.
-        steps: number of steps.
+        steps: number of steps, 0 or more; each is a forward and a backward pass, and one forward pass comes last.
         start: points of the ball to start at, of the images' shape; None for the clean images.
-        decay: share of the earlier direction in each step: with 1, the step follows the sum of all gradients, each
-            divided by its mean magnitude (MI-FGSM; Dong et al., arXiv:1710.06081).
+        decay: share of the earlier direction in each step: with 0, PGD; with 1, the step follows the sum of all
+            gradients (MI-FGSM; Dong et al., arXiv:1710.06081).
         annealed: let the step size fall to 0 as half a cosine.
+
+    Raises:
+        ValueError: if `steps` is negative, or the loss is not one value per image or has no gradient.
     """
+    if steps < 0:
+        raise ValueError(f"steps must not be negative; got {steps}")
     clean = images.detach()
     x = clean if start is None else ball.project(start, clean)
     losses: list[Tensor] = []

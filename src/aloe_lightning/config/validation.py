@@ -17,7 +17,7 @@ from aloe_lightning.signatures.checked import converted, is_plain, model_of, rea
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
 from aloe_lightning.signatures.types import unit_mistake
 from aloe_lightning.storage.fingerprints import image_node
-from aloe_lightning.storage.zoo import PREFIX, checkpoint_file, zoo_card
+from aloe_lightning.storage.zoo import checkpoint_file, zoo_card, zoo_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -122,7 +122,7 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     trainer = content["trainer"]
     if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
-    if str(content["checkpoint"]).startswith(PREFIX):
+    if zoo_name(content["checkpoint"]) is not None:
         yield from _of_the_zoo(content)
     if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
         yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
@@ -159,11 +159,11 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a checkpoint of the zoo; its objective and budget must be those that records will state.
+    """Yield what is wrong with a checkpoint of the zoo; records must state its data, objective and budget.
 
     With images that a given net is only tested on, records state no training.
     """
-    name = content["checkpoint"].removeprefix(PREFIX)
+    name = str(zoo_name(content["checkpoint"]))
     try:
         checkpoint_file(content["checkpoint"])
     except UserError as error:
@@ -172,8 +172,13 @@ def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
     if str(content["data"].get("_target_", "")).endswith("TestFolder"):
         return
     training = zoo_card(name)["training"]
-    stated = {"objective": content["objective"].get("name"), "train_epsilon": content["attack"]["train"].get("epsilon")}
-    for key, value in {"objective": training["objective"], "train_epsilon": training["epsilon"]}.items():
+    stated = {
+        "data": content["data"].get("name"),
+        "objective": content["objective"].get("name"),
+        "train_epsilon": content["attack"]["train"].get("epsilon"),
+    }
+    expected = {"data": training["data"], "objective": training["objective"], "train_epsilon": training["epsilon"]}
+    for key, value in expected.items():
         if value is not None and value != stated[key]:
             yield f"checkpoint=zoo:{name} was trained with {key}={value}, not {stated[key]}: add {key}={value}"
 

@@ -45,7 +45,13 @@ def zoo_weights(name: str) -> Path:
     return file
 
 
+def zoo_name(checkpoint: str | Path | None) -> str | None:
+    """Return the name in a `checkpoint=zoo:NAME`; None for a file, or for no checkpoint."""
+    text = str(checkpoint)
+    return text.removeprefix(PREFIX) if text.startswith(PREFIX) else None
+
+
 def checkpoint_file(checkpoint: str | Path) -> Path:
     """Return the file of a `checkpoint=`: a path, or a net of the zoo as `zoo:NAME`."""
-    text = str(checkpoint)
-    return zoo_weights(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(checkpoint).expanduser()
+    name = zoo_name(checkpoint)
+    return Path(checkpoint).expanduser() if name is None else zoo_weights(name)

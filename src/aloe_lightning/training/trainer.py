@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
 from aloe_lightning.data import RobustOODData
@@ -40,8 +40,10 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 
-def build_trainer(settings: dict[str, Any], logger: Logger, saver: StateSaver, label: str) -> Trainer:
-    """Return a Lightning trainer with the arguments of the config's section `trainer`.
+def build_trainer(
+    settings: dict[str, Any], logger: Logger, saver: StateSaver, label: str, *callbacks: Callback
+) -> Trainer:
+    """Return a Lightning trainer with the arguments of the config's section `trainer`, and with further callbacks.
 
     It leaves our batches as they are: `EpochSampler` shares them among processes (`use_distributed_sampler=False`).
 
@@ -52,7 +54,7 @@ def build_trainer(settings: dict[str, Any], logger: Logger, saver: StateSaver, l
         return Trainer(
             **{**settings, "devices": assigned_devices(settings["devices"])},
             logger=logger,
-            callbacks=[TrainingProgress(label), saver],
+            callbacks=[TrainingProgress(label), saver, *callbacks],
             default_root_dir=saver.model.folder,
             enable_checkpointing=False,
             enable_model_summary=False,
