@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from aloe_lightning import __version__
 from aloe_lightning.evaluation.records import read_records
+from aloe_lightning.storage.cells import file_digest
 from aloe_lightning.training.callbacks import StateSaver
 from processes import exit_code, started
 
@@ -204,7 +205,9 @@ def test_a_net_trained_again_takes_its_fits_and_its_cells_with_it(command, capsy
     # The same seed trains the same weights: make them others, as another version of a library would.
     assert (model(outputs, "oe") / "weights.safetensors").read_bytes() == weights_before
     changed = {name: tensor * 1.1 for name, tensor in weights(outputs, "oe").items()}
-    save_file(changed, model(outputs, "oe") / "weights.safetensors")
+    save_file(changed, file := model(outputs, "oe") / "weights.safetensors")
+    facts = json.loads((file.parent / "model.json").read_text())
+    (file.parent / "model.json").write_text(json.dumps({**facts, "weights": file_digest(file)}))
     capsys.readouterr()
     command("objective=oe", "epsilon=2", *detector, *TINY)
     assert "done before" not in capsys.readouterr().err

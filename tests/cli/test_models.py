@@ -9,6 +9,8 @@ import pytest
 from aloe_lightning.cli.main import main
 from aloe_lightning.cli.models import stored_nets
 
+FACTS = {"seconds": 1, "steps": 2, "trained_on": ["", ""], "sizes": {}}
+
 
 def write_net(outputs, name, objective="oe"):
     folder = outputs / "models" / name
@@ -16,7 +18,7 @@ def write_net(outputs, name, objective="oe"):
     (folder / "weights.safetensors").write_bytes(bytes(1000))
     attack = {"train": {"epsilon": 3.0}}
     config = {"data": {"name": "demo"}, "objective": {"name": objective}, "attack": attack, "seed": 7}
-    (folder / "model.json").write_text(json.dumps({"seconds": 1, "config": config}))
+    (folder / "model.json").write_text(json.dumps({**FACTS, "config": config}))
     return folder
 
 

@@ -104,10 +104,11 @@ class Mahalanobis(CacheableDetector):
 
     def from_state(self, net: nn.Module, settings: Mapping[str, float | str], tensors: Mapping[str, Tensor]) -> Fitted:
         """Bind the detector with its Gaussians, and weights (L,) and bias of the log-odds of P(in-distribution)."""
+        bias, eta = float(tensors["bias"]), float(tensors["eta"])  # before a device would be waited for
         tensors = {name: tensor.to(device_of(net)) for name, tensor in tensors.items()}
         count = sum(name.startswith("mean_") for name in tensors)
         layers = LayerScores(net, [Gaussians(tensors[f"mean_{k}"], tensors[f"precision_{k}"]) for k in range(count)])
-        weights, bias, eta = tensors["weights"], float(tensors["bias"]), float(tensors["eta"])
+        weights = tensors["weights"]
 
         def score(batch: ForwardPass) -> Tensor:
             directions = layers.directions(batch.images) if eta else torch.empty(0)

@@ -28,7 +28,7 @@ def unit_mistake(eps: float) -> str:
         return ""
     return (
         f"counts steps of 1/255 (got {eps:.4g}, which is {255 * eps:.4g}/255 as a fraction of the range of a pixel): "
-        "8/255 is 8; a budget below half a step is given"
+        "8/255 is 8, and a budget below half a step is given"
     )
 
 
