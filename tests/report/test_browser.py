@@ -60,7 +60,13 @@ def test_the_check_finds_what_is_wrong(tmp_path):
         "</svg></body>"
     )
     wide, narrow = sorted(measured(page, tmp_path, False), key=lambda result: -result["width"])
-    found = {"contrast 2.85: grey", "text of 7.0 pixels in A", "the heading of a table scrolls away", "not marked as descending", "not descending"}
+    found = {
+        "contrast 2.85: grey",
+        "text of 7.0 pixels in A",
+        "the heading of a table scrolls away",
+        "not marked as descending",
+        "not descending",
+    }
     assert found <= set(wide["problems"])
     assert "the page is 600 wide" not in wide["problems"]
     assert {*found, "the page is 600 wide", "DIV ends at 600"} <= set(narrow["problems"])

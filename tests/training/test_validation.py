@@ -4,9 +4,9 @@ import csv
 
 import pytest
 import torch
+from test_stopping import ask_amid_training
 
 from aloe_lightning.data import BatchSizes, Demo, DemoOOD, DemoOutliers, ImageSet, RobustOODData
-from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import EvaluationSettings
 from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.nets import SmallNet
@@ -15,7 +15,6 @@ from aloe_lightning.storage.cells import file_digest
 from aloe_lightning.training.validation import Validation, ValidationSettings, validation_images
 from processes import exit_code, started
 from test_end_to_end import TINY
-from test_stopping import ask_amid_training
 
 EPOCH = 3  # batches of TINY
 TWO_EPOCHS = (*TINY, "trainer.max_steps=6", "checkpoint_seconds=1000")
@@ -83,7 +82,8 @@ class HoldsOut(Demo):
 
 def data_of(inliers):
     sizes = BatchSizes(inliers=4, outliers=4)
-    return RobustOODData(inliers, DemoOutliers(count=4), {"ood": DemoOOD(kind="texture", count=30)}, batch=sizes, seed=0)
+    ood = {"ood": DemoOOD(kind="clouds", count=30)}
+    return RobustOODData(inliers, DemoOutliers(count=4), ood, batch=sizes, seed=0)
 
 
 def test_images_that_the_data_hold_out_of_training_come_before_test_images():
@@ -118,8 +118,11 @@ def test_scores_that_are_not_finite_are_a_warning_and_no_value(command, capsys):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("validation.every_n_epochs=-1", "validation.every_n_epochs: must be at least 0"),
-        ("validation.images=0", "validation.images: must be"),
+        (
+            "validation.every_n_epochs=-1",
+            "validation.every_n_epochs: input should be greater than or equal to 0",
+        ),
+        ("validation.images=0", "validation.images: input should be greater than 0 (got 0)"),
         ("+validation.every=1", "validation.every is unknown"),
     ],
 )
