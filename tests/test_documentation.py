@@ -104,8 +104,17 @@ def check_data(words, capsys):
         assert all(f"{name}:" in printed for name in names if words[0] == "show")
 
 
+@pytest.fixture
+def forgotten_modules(tmp_path):
+    """Forget the modules that a test imports from its folder: `mine` of a page is not that of another test."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=IDS)
-def test_a_command_is_valid(words, monkeypatch, tmp_path, capsys):
+def test_a_command_is_valid(words, monkeypatch, tmp_path, capsys, forgotten_modules):
     if " ".join(words) in NOT_RUN:
         return
     monkeypatch.setattr(sys, "argv", ["aloe_lightning"])

@@ -208,3 +208,15 @@ def test_a_loss_that_is_not_one_value_per_image_is_refused():
         apgd(torch.rand(2, 3, 4, 4), lambda x: x.sum(), ball=Ball("linf", 0.1), steps=3)
     with pytest.raises(ValueError, match="no gradient"):
         apgd(torch.rand(2, 3, 4, 4), lambda x: torch.ones(2), ball=Ball("linf", 0.1), steps=3)
+
+
+def test_settings_without_a_meaning_are_refused():
+    x, ball, loss = torch.rand(2, 3, 4, 4), Ball("linf", 0.1), lambda x: x.flatten(1).sum(1)
+    with pytest.raises(ValueError, match="steps must not be negative"):
+        best_pgd(x, loss, ball=ball, step_size=0.1, steps=-1)
+    with pytest.raises(ValueError, match="one generator per image: 1 for 2 images"):
+        square(x, loss, ball=ball, queries=1, generators=[draws(0)])
+    with pytest.raises(ValueError, match=r"got 1 classes, T = 1\.0"):
+        log_odds(torch.rand(2, 1))
+    with pytest.raises(ValueError, match="got 3 classes, T = 0"):
+        log_odds(torch.rand(2, 3), temperature=0)

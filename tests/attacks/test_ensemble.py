@@ -199,6 +199,18 @@ def test_flags_of_epsilon(net, x):
     assert [(flag.name, flag.raised) for flag in found] == [("bigger_epsilon", False), ("unlimited_epsilon", False)]
 
 
+def test_images_that_are_no_pixels_and_noise_of_other_images_are_refused(net, x):
+    target, attack = {"": MSP().fit(net).target("id")}, Strong(preset="quick")
+    with pytest.raises(UserError, match=r"in \[0, 1\]; these are in \[-0.9\d*, 1"):
+        attack.attack_scores(2 * x - 1, target)
+    with pytest.raises(UserError, match=r"in \[0, 1\]"):
+        attack(x + 0.1, lambda z: z.flatten(1).sum(1))
+    with pytest.raises(ValueError, match="start must have the images' shape"):
+        attack.attack_scores(x, target, start=x[:1])
+    with pytest.raises(ValueError, match="seeds are of 2 images, not 6"):
+        attack.attack_scores(x, target, seeds=ImageSeeds.of(2))
+
+
 def test_settings():
     with pytest.raises(UserError, match="255"):
         Strong(epsilon=300)
@@ -208,4 +220,4 @@ def test_settings():
     assert Strong(preset="extreme").budget.steps == 500
     assert Strong(preset="extreme", steps=3).budget.steps == 3
     described = Strong(preset="quick").describe()
-    assert described.startswith("strong version 2 (quick, Linf): pointwise worst case")
+    assert described.startswith("strong version 3 (quick, Linf): pointwise worst case")

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 
 
 def measured(page, folder, dark):
-    """What `page_check.js` measures in a frame of each width."""
+    """Return the measurements of `page_check.js` in a frame of each width."""
     frames = "".join(f'<iframe width="{width}" height="900" style="border: 0"></iframe>' for width in WIDTHS)
     harness = folder / "harness.html"
     harness.write_text(

@@ -16,10 +16,10 @@ from torchvision.models import resnet18
 
 from aloe_lightning.attacks import PGD
 from aloe_lightning.errors import UserError
-from aloe_lightning.nets import Normalize
+from aloe_lightning.nets import Normalize, SmallNet
 from aloe_lightning.robustness import Result, evaluate
 from aloe_lightning.robustness.images import images_of
-from aloe_lightning.storage.weights import load_weights
+from aloe_lightning.storage.weights import load_weights, save_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "attack"
@@ -243,3 +243,27 @@ def test_a_net_of_a_library_is_trained_at_another_size(photos, command, capsys):
     outputs = command(*words)
     rows = list(csv.DictReader((outputs / "custom" / "tables.csv").read_text().splitlines()))
     assert {row["metric"] for row in rows} >= {"auroc", "fpr95"}
+
+
+def test_a_given_net_with_a_rejection_class_is_classified_by_its_classes(command, tmp_path):
+    torch.manual_seed(0)
+    net = SmallNet(4, width=8).eval()
+    with torch.no_grad():
+        net.fc.bias[3] = 9  # by K + 1 outputs every image would be rejected
+    save_weights(tmp_path / "net.safetensors", net, {})
+    photos = write_photos(tmp_path, count=2)
+    words = ["+experiment=attack", "objective=ntom", "net=small", "net.width=8", "data.mean=[0.5,0.5,0.5]"]
+    words += [f"checkpoint={tmp_path}/net.safetensors", f"data.test={photos}/test", f"+ood.fabric={photos}/fabric"]
+    words += ["data.std=[0.25,0.25,0.25]", "data.size=32", "detector=[msp,rejection]", "attack=paper"]
+    outputs = command(*words, "attack.eval.steps=1")
+    (file,) = outputs.glob("*/*/result.json")
+    result = Result.load(file.parent)
+    (images,) = (batch.images for batch in images_of("id", photos / "test", 32, 100))
+    with torch.no_grad():
+        outputs = net(images).double()
+    expected = outputs[:, :3].softmax(1).amax(1)
+    torch.testing.assert_close(torch.from_numpy(result.scores["msp", "id", "clean"]), expected, rtol=1e-5, atol=1e-6)
+    rejection = outputs[:, :3].logsumexp(1) - outputs[:, 3]
+    torch.testing.assert_close(
+        torch.from_numpy(result.scores["rejection", "id", "clean"]), rejection, rtol=1e-4, atol=1e-5
+    )

@@ -1,4 +1,4 @@
-"""What is logged, read back from the files: W&B offline without key or network, and TensorBoard."""
+"""Logged values, read back from the files: W&B offline without key or network, and TensorBoard."""
 
 import json
 import struct

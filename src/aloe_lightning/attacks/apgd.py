@@ -34,9 +34,14 @@ def apgd(
 ) -> Ascent:
     """Maximise a per-sample loss within a ball (Croce and Hein, algorithm 1) and return the best iterate.
 
-    Each image has its own step size: at each checkpoint it is halved, and the image returns to its best iterate, if the
-    loss rose in less than a share rho of the steps since the last checkpoint, or if neither step size nor best loss
-    have changed since then.
+    With gradient g_k of the loss at x_k, projection P on the ball and steepest direction s (the sign for Linf):
+
+        z_(k+1) = P(x_k + eta_k * s(g_k))
+        x_(k+1) = P(x_k + momentum * (z_(k+1) - x_k) + (1 - momentum) * (x_k - x_(k-1))),    x_1 = z_1
+
+    Each image has its own step size eta: at each checkpoint it is halved, and the image returns to its best iterate, if
+    the loss rose in less than a share rho of the steps since the last checkpoint, or if neither step size nor best
+    loss have changed since then.
 
     Args:
         images: clean images (N, C, H, W) in [0, 1].

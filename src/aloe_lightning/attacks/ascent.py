@@ -71,22 +71,33 @@ def best_pgd(
 ) -> Ascent:
     """Maximise a per-sample loss by projected gradient ascent, equal steps for all images; return the best iterate.
 
+    With gradient g_k of the loss at x_k, projection P on the ball and steepest direction s (the sign for Linf):
+
+        m_k = decay * m_(k-1) + g_k / mean(|g_k|),    m_(-1) = 0
+        x_(k+1) = P(x_k + a_k * s(m_k)),    a_k = step_size, or step_size * (1 + cos(pi * k / steps)) / 2 if annealed
+
     Args:
         images: clean images (N, C, H, W) in [0, 1].
         loss_fn: images -> (N,), maximised; samples must not influence one another.
         ball: the ball around the clean images.
         step_size: norm of a step, in [0, 1] pixels.
-        steps: number of steps.
+        steps: number of steps, 0 or more; each is a forward and a backward pass, and one forward pass comes last.
         start: points of the ball to start at, of the images' shape; None for the clean images.
-        decay: share of the earlier direction in each step: with 1, the step follows the sum of all gradients, each
-            divided by its mean magnitude (MI-FGSM; Dong et al., arXiv:1710.06081).
+        decay: share of the earlier direction in each step: with 0, PGD; with 1, the step follows the sum of all
+            gradients (MI-FGSM; Dong et al., arXiv:1710.06081).
         annealed: let the step size fall to 0 as half a cosine.
+
+    Raises:
+        ValueError: if `steps` is negative, or the loss is not one value per image or has no gradient.
     """
+    if steps < 0:
+        raise ValueError(f"steps must not be negative; got {steps}")
     clean = images.detach()
     x = clean if start is None else ball.project(start, clean)
     losses: list[Tensor] = []
     direction = torch.zeros_like(clean)
-    best, best_loss, zero = x, loss_of(x, loss_fn) if steps == 0 else None, torch.zeros(len(x), dtype=torch.bool)
+    best, best_loss = x, loss_of(x, loss_fn) if steps == 0 else None
+    zero = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step in range(steps):
         loss, gradient = loss_and_gradient(x, loss_fn)
         losses.append(loss)
@@ -98,7 +109,7 @@ def best_pgd(
         share = (1 + math.cos(math.pi * step / steps)) / 2 if annealed else 1.0
         x = ball.project(x + share * step_size * ball.steepest(direction), clean)
     best, best_loss = better([(best, best_loss), (x, loss_of(x, loss_fn))])
-    return Ascent(best, best_loss, losses[0] if losses else best_loss, zero.to(clean.device))
+    return Ascent(best, best_loss, losses[0] if losses else best_loss, zero)
 
 
 def is_zero(gradient: Tensor) -> Tensor:
@@ -112,16 +123,9 @@ def better(candidates: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, 
     Args:
         candidates: pairs of images (N, C, H, W) and losses (N,); a pair without losses is left out.
     """
-    images: Tensor | None = None
-    best = torch.empty(0)
-    for candidate, loss in candidates:
-        if loss is None:
-            continue
-        if images is None:
-            images, best = candidate, loss
-        else:
-            images, best = where(loss > best, candidate, images), torch.maximum(loss, best)
-    assert images is not None
+    (images, best), *others = [(candidate, loss) for candidate, loss in candidates if loss is not None]
+    for candidate, loss in others:
+        images, best = where(loss > best, candidate, images), torch.maximum(loss, best)
     return images, best
 
 

@@ -52,7 +52,12 @@ def square(
         generators: source of the randomness of each image, N of them: no image depends on its batch.
         start: points of the ball to start at; None for vertical stripes of one sign for each column and channel.
         area: area of the first squares as a share of the image.
+
+    Raises:
+        ValueError: if there is not one generator for each image, or the loss is not one value per image.
     """
+    if len(generators) != len(images):
+        raise ValueError(f"square requires one generator per image: {len(generators)} for {len(images)} images")
     clean = images.detach()
     channels, height, width = clean.shape[1:]
     # Per query: two positions in [0, 1), the row and the column of two squares, then a sign for each channel.

@@ -16,6 +16,7 @@ from aloe_lightning.objectives import Objective
 from aloe_lightning.runtime.devices import assigned_devices
 from aloe_lightning.runtime.distributed import on_first_process
 from aloe_lightning.runtime.process import Stopped
+from aloe_lightning.storage.files import zip_damage
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.training.callbacks import StateSaver, TrainingProgress
 
@@ -89,9 +90,11 @@ def saved_state(model: TrainedModel, device: torch.device) -> str | None:
     if not model.checkpoint.is_file():
         return None
     try:
-        step = torch.load(model.checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        if damage := zip_damage(model.checkpoint):
+            raise ValueError(damage)
+        step = int(torch.load(model.checkpoint, map_location="cpu", weights_only=True)["global_step"])
     except Exception as error:  # torch raises whatever the damage suggests
-        log.warning("%s is damaged (%s): training from the beginning", model.checkpoint, type(error).__name__)
+        log.warning("%s is damaged (%s): training from the beginning", model.checkpoint, error or type(error).__name__)
         return None
     log.info("resuming after step %d of an interrupted training: %s", step, model.folder)
     before, now = int(model.progress.get("threads", 0)), torch.get_num_threads()

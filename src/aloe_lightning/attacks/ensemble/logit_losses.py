@@ -16,7 +16,12 @@ def log_odds(logits: Tensor, temperature: float = 1.0, classes: Tensor | None = 
 
     Returns:
         (N,); without classes at least -log(K - 1), and strictly increasing in the largest probability.
+
+    Raises:
+        ValueError: if there are fewer than two classes, or the temperature is not positive.
     """
+    if logits.shape[1] < 2 or temperature <= 0:
+        raise ValueError(f"log-odds require two classes and T > 0; got {logits.shape[1]} classes, T = {temperature}")
     z = logits.double() / temperature
     chosen = (z.argmax(dim=1) if classes is None else classes).unsqueeze(1)
     others = z.scatter(1, chosen, -torch.inf)

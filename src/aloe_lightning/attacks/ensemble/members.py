@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from aloe_lightning.attacks.apgd import apgd
@@ -16,12 +17,25 @@ from aloe_lightning.attacks.linf import LossFn
 from aloe_lightning.attacks.square import square
 
 MemberName = Literal[
-    "fast", "score", "momentum", "margin", "centred", "surrogate", "classes", "pgd", "square", "polish"
+    "target_class",
+    "fast",
+    "score",
+    "momentum",
+    "margin",
+    "centred",
+    "surrogate",
+    "classes",
+    "pgd",
+    "square",
+    "polish",
 ]
 """Names of the members.
 
+- `target_class`: OOD images only, annealed momentum on the log-odds of one class, with 1/5 of the steps: of the 3 most
+  probable classes, the one whose log-odds may rise highest in the ball by the gradient at the clean image; from the
+  point of the ball where that gradient leads. Detectors on the same logits share its images.
 - `fast`: annealed momentum on the detector's cheap approximation of the objective, or else on the objective; from the
-  best so far.
+  best so far. With 3/5 of the steps after `target_class`.
 - `score`: APGD on the objective, the detector's score in a form that does not saturate; from noise.
 - `momentum`: annealed momentum on the objective; from the clean image and from four draws of noise.
 - `margin`: APGD on the difference between the two largest logits; from noise.
@@ -33,13 +47,14 @@ MemberName = Literal[
 - `polish`: annealed momentum on the objective, with first steps of a quarter of eps; from the best so far.
 
 Annealed momentum takes steps along the sum of all gradients, each a tenth lighter than the next, and the length of the
-steps falls from eps to 0 as half a cosine. It passes over low maxima first and climbs to the top of one at the end.
+steps falls from eps (2 eps for `fast` and `target_class`) to 0 as half a cosine. It passes over low maxima first and
+climbs to the top of one at the end.
 A member whose loss a detector does not have (logits, a gradient) is left out for this detector.
 """
 ON_OBJECTIVE = ("score", "momentum", "pgd", "polish")
 FROM_BEST = ("fast", "square", "polish")
 TARGET_CLASSES, NOISY_STARTS, DECAY = 3, 4, 0.9
-FIRST_STEPS = {"fast": 1.0, "momentum": 1.0, "polish": 0.25}
+FIRST_STEPS = {"target_class": 2.0, "fast": 2.0, "momentum": 1.0, "polish": 0.25}
 """First steps of annealed momentum, in units of the radius."""
 
 
@@ -91,9 +106,13 @@ def run_member(name: MemberName, pool: Pool, budget: Budget, seeds: ImageSeeds, 
     if name == "square":
         _search(pool, budget, seeds)
         return
+    if name == "target_class":
+        _target_one_class(pool, budget)
+        return
+    steps = _fifths(budget.steps, 3) if name == "fast" and "target_class" in pool.candidates else budget.steps
     for loss in losses_of(name, pool):
         for start in _starts(name, pool, budget, seeds, noise):
-            ascent = _climb(name, pool.clean, loss, budget, start)
+            ascent = _climb(name, pool.clean, loss, budget.ball, steps, start)
             if name in ON_OBJECTIVE or (name == "fast" and pool.target.approximation is None):
                 pool.observe(ascent)
             pool.offer(name, ascent.images)
@@ -114,22 +133,60 @@ def _class_log_odds(logits: Callable[[Tensor], Tensor], classes: Tensor, images:
     return log_odds(logits(images), classes=classes)
 
 
-def _climb(name: str, clean: Tensor, loss: LossFn, budget: Budget, start: Tensor) -> Ascent:
+def _fifths(steps: int, count: int) -> int:
+    """Return so many fifths of the steps, rounded up."""
+    return -(-steps * count // 5)
+
+
+def _climb(name: str, clean: Tensor, loss: LossFn, ball: Ball, steps: int, start: Tensor) -> Ascent:
     if name == "pgd":
-        size = 2.5 * budget.ball.eps / budget.steps
-        return best_pgd(clean, loss, ball=budget.ball, step_size=size, steps=budget.steps, start=start)
+        return best_pgd(clean, loss, ball=ball, step_size=2.5 * ball.eps / steps, steps=steps, start=start)
     if name in FIRST_STEPS:
         return best_pgd(
             clean,
             loss,
-            ball=budget.ball,
-            step_size=FIRST_STEPS[name] * budget.ball.eps,
-            steps=budget.steps,
+            ball=ball,
+            step_size=FIRST_STEPS[name] * ball.eps,
+            steps=steps,
             start=start,
             decay=DECAY,
             annealed=True,
         )
-    return apgd(clean, loss, ball=budget.ball, steps=budget.steps, start=start)
+    return apgd(clean, loss, ball=ball, steps=steps, start=start)
+
+
+def _target_one_class(pool: Pool, budget: Budget) -> None:
+    """Attack OOD images towards the class that promises the highest log-odds, once for all detectors on the logits."""
+    logits = pool.target.logits
+    if logits is None or pool.target.membership == "id":
+        return
+    if id(logits) not in pool.shared:
+        classes, start = _promising_class(pool.clean, logits, budget.ball)
+        loss = partial(_class_log_odds, logits, classes)
+        ascent = _climb("target_class", pool.clean, loss, budget.ball, _fifths(budget.steps, 1), start)
+        pool.shared[id(logits)] = ascent.images
+    pool.offer("target_class", pool.shared[id(logits)])
+
+
+def _promising_class(clean: Tensor, logits: Callable[[Tensor], Tensor], ball: Ball) -> tuple[Tensor, Tensor]:
+    """Return the class (N,) that to first order may rise highest in the ball, and the point where it does.
+
+    The log-odds l_c rise to l_c + eps * (g_c . s(g_c)) at the clean image's gradient g_c and steepest direction s. One
+    forward pass serves the most probable classes.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x = clean.clone().requires_grad_(True)
+        z = logits(x)
+        candidates = z.detach().argsort(dim=1, descending=True)[:, :TARGET_CLASSES]
+        values = [log_odds(z, classes=classes) for classes in candidates.unbind(1)]
+        gradients = [torch.autograd.grad(value.sum(), x, retain_graph=True)[0].nan_to_num() for value in values]
+    directions = [ball.steepest(gradient) for gradient in gradients]
+    rises = [(g * s).flatten(1).sum(1) for g, s in zip(gradients, directions, strict=True)]
+    promises = torch.stack(values, 1).detach() + ball.eps * torch.stack(rises, 1)
+    chosen = promises.argmax(1)
+    images = torch.arange(len(clean), device=clean.device)
+    start = ball.project(clean + ball.eps * torch.stack(directions, 1)[images, chosen], clean)
+    return candidates[images, chosen], start
 
 
 def _search(pool: Pool, budget: Budget, seeds: ImageSeeds) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from aloe_lightning.attacks.algorithm_1 import Membership
 from aloe_lightning.attacks.ascent import Ascent, where
 from aloe_lightning.attacks.linf import LossFn
+from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.seeding import generator
 
 
@@ -75,6 +76,26 @@ class ImageSeeds:
         return (torch.stack(draws) * 2 - 1).to(images)
 
 
+def check_images(images: Tensor, start: Tensor | None, seeds: ImageSeeds | None) -> None:
+    """Raise UserError for images outside [0, 1], or ValueError for noise or seeds of other images.
+
+    Args:
+        images: (N, C, H, W).
+        start: noise of the images' shape.
+        seeds: randomness of N images.
+    """
+    if images.numel() and not (images.amin() >= -1e-6 and images.amax() <= 1 + 1e-6):
+        low, high = float(images.amin()), float(images.amax())
+        raise UserError(
+            f"an attack requires images in [0, 1]; these are in [{low:.3g}, {high:.3g}]: put their normalisation in "
+            f"front of the net (aloe_lightning.nets.Normalize) and give the pixels"
+        )
+    if start is not None and start.shape != images.shape:
+        raise ValueError(f"start must have the images' shape {tuple(images.shape)}; got {tuple(start.shape)}")
+    if seeds is not None and len(seeds.positions) != len(images):
+        raise ValueError(f"seeds are of {len(seeds.positions)} images, not {len(images)}")
+
+
 @dataclass(frozen=True)
 class WorstCase:
     """The pointwise worst case of several attacks on one detector.
@@ -109,12 +130,15 @@ class Pool:
         clean: clean images (N, C, H, W).
         clean_score: their scores (N,).
         repeated: their scores from a second call; None if there was none.
+        shared: perturbed images that depend on a net alone, by the id of its logits function; one dictionary
+            serves all detectors that are attacked together.
     """
 
     target: Target
     clean: Tensor
     clean_score: Tensor
     repeated: Tensor | None = None
+    shared: dict[int, Tensor] = field(default_factory=dict)
     candidates: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ def smallest_text(figure: Any) -> float:
     """Return the size of the smallest text of a matplotlib figure, in points."""
     from matplotlib.text import Text
 
-    return min(float(t.get_fontsize()) for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip())
+    return float(min(t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()))
 
 
 def css_variable(colour: str) -> str:
