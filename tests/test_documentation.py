@@ -170,7 +170,7 @@ def test_a_blank_line_is_before_each_list():
 
 def test_every_block_of_python_is_run_by_a_test():
     tests = {
-        "aloe_lightning.robustness import evaluate": "tests/robustness/test_new_user.py: in the README and in its how-to",
+        "aloe_lightning.robustness import evaluate": "tests/robustness/test_new_user.py: in the README and a how-to",
         "import zoo": "tests/zoo/test_zoo.py: in the README and on its page",
         "ood_metrics": "here",
         "class ResNet": "here",
