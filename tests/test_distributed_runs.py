@@ -37,7 +37,8 @@ def values(folder, study="demo"):
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one_on_the_same_weights(tmp_path):
     outputs = tmp_path / "outputs"
-    printed = run(outputs, *TWO)
+    printed = run(outputs, *TWO, "validation.every_n_epochs=1", "validation.images=11")
+    assert printed.count("epoch 1: accuracy ") == 1
     assert "2 processes: each takes 16 of 32 inliers + 32 of 64 outliers of a batch" in printed
     (weights,) = outputs.glob("models/*/weights.safetensors")
     run(outputs, *ODD, f"checkpoint={weights}", "study=one")

@@ -144,7 +144,8 @@ def test_a_figure_of_a_page_has_no_background_and_colours_that_the_page_can_repl
     figure = new_figure(2, 2)
     figure.subplots().plot([0, 1], color=COLOURS["oe"])
     text = Drawing("A & b", "", "name", figure).svg()
-    assert text.startswith('<svg role="img" aria-label="A &amp; b" fill="currentColor"')
+    size = 'style="width: 216px; min-width: 144px"'
+    assert text.startswith(f'<svg role="img" aria-label="A &amp; b" {size} fill="currentColor"')
     assert f"stroke: var(--figure-8d1200, {COLOURS['oe']})" in text
     assert not set(re.findall(r"#[0-9a-f]{6}", text)) - set(DARK_COLOURS)
     assert "fill: #ffffff" not in text

@@ -82,9 +82,8 @@ class HoldsOut(Demo):
 
 def data_of(inliers):
     sizes = BatchSizes(inliers=4, outliers=4)
-    return RobustOODData(
-        inliers, DemoOutliers(count=4), {"ood": DemoOOD(kind="texture", count=30)}, batch=sizes, seed=0
-    )
+    ood = {"ood": DemoOOD(kind="clouds", count=30)}
+    return RobustOODData(inliers, DemoOutliers(count=4), ood, batch=sizes, seed=0)
 
 
 def test_images_that_the_data_hold_out_of_training_come_before_test_images():
@@ -119,8 +118,11 @@ def test_scores_that_are_not_finite_are_a_warning_and_no_value(command, capsys):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("validation.every_n_epochs=-1", "validation.every_n_epochs: must be at least 0"),
-        ("validation.images=0", "validation.images: must be"),
+        (
+            "validation.every_n_epochs=-1",
+            "validation.every_n_epochs: input should be greater than or equal to 0",
+        ),
+        ("validation.images=0", "validation.images: input should be greater than 0 (got 0)"),
         ("+validation.every=1", "validation.every is unknown"),
     ],
 )

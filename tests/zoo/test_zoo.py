@@ -147,11 +147,14 @@ def test_the_command_lists_and_checks_every_net(capsys):
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == NAMES
 
 
-def test_the_python_of_the_page_runs(capsys):
+@pytest.mark.parametrize("page", ["docs/zoo.md", "README.md"])
+def test_the_python_of_the_pages_runs(page, capsys):
+    (text,) = re.findall(r"```python\n(from aloe_lightning import zoo\n.*?)```", (ROOT / page).read_text(), re.DOTALL)
     names = {}
-    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "zoo.md").read_text(), re.DOTALL)[1], names)
-    name = "demo-aloe-eps3-small"
-    assert capsys.readouterr().out == f"{NAMES} {zoo.card(name)['training']}\n"
+    exec(text, names)
+    name = re.search(r'zoo.load\("(.*?)"\)', text)[1]
+    printed = f"{NAMES} {zoo.card(name)['training']}\n" if "print" in text else ""
+    assert capsys.readouterr().out == printed
     state = zoo.load(name).state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in names["net"].state_dict().items())
 

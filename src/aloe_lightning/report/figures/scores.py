@@ -81,7 +81,8 @@ def score_figure(rows: Sequence[Shown]) -> Any:
             axis.set_title(f"{row.run.cell.objective_title}, {row.title}\n{condition}{budget}", fontsize=10)
         pair[0].set_ylabel("share of images")
         pair[1].tick_params(labelleft=False)
-    figure.supxlabel("score, higher = more in-distribution", fontsize=10)
+    for axis in axes[-1]:
+        axis.set_xlabel("score, higher =\nmore in-distribution")
     handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
