@@ -2,9 +2,9 @@
 
 Attacks each detector on each net with both, and prints the AUROC by attacked side, the share of images whose score is
 worse after the paper's attack than after `standard`, and the cost per image: gradients, where all pass through the
-logits, and time, fits included. The in-distribution images are the first CIFAR-10 test images; the OOD images are spread
-evenly over Textures and Places365 (AUROC: mean over these sets). Detectors are fitted on the first CIFAR-10 training
-images and the given outliers.
+logits, and time, fits included. The in-distribution images are the first CIFAR-10 test images; the OOD images are
+spread evenly over Textures and Places365 (AUROC: mean over these sets). Detectors are fitted on the first CIFAR-10
+training images and the given outliers.
 """
 
 import argparse
