@@ -69,7 +69,7 @@ def golden_net(shared):
 
 @pytest.fixture(scope="session")
 def same_processor():
-    """Whether this processor adds as the one of the golden outputs did, which had AVX-512.
+    """Return whether this processor adds as the one of the golden outputs did, which had AVX-512.
 
     Another adds in another order, and the gradient of a well-trained net is almost zero in many pixels, so that its
     sign turns there: float64 agrees with the golden pixels on 95 %. The arithmetic of the attack itself is held to a

@@ -104,8 +104,17 @@ def check_data(words, capsys):
         assert all(f"{name}:" in printed for name in names if words[0] == "show")
 
 
+@pytest.fixture
+def forgotten_modules(tmp_path):
+    """Forget the modules that a test imports from its folder: `mine` of a page is not that of another test."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=IDS)
-def test_a_command_is_valid(words, monkeypatch, tmp_path, capsys):
+def test_a_command_is_valid(words, monkeypatch, tmp_path, capsys, forgotten_modules):
     if " ".join(words) in NOT_RUN:
         return
     monkeypatch.setattr(sys, "argv", ["aloe_lightning"])
@@ -159,8 +168,18 @@ def test_a_blank_line_is_before_each_list():
     assert {name: match[0] for name, match in found.items() if match} == {}
 
 
+def test_every_block_of_python_is_run_by_a_test():
+    tests = {
+        "aloe_lightning.robustness import evaluate": "tests/robustness/test_new_user.py: the README and its how-to",
+        "import zoo": "tests/zoo/test_zoo.py",
+        "ood_metrics": "here",
+        "class ResNet": "here",
+    }
+    found = [[text for text in tests if text in block] for _, _, block in blocks("python")]
+    assert sorted(map(tuple, found)) == sorted([("aloe_lightning.robustness import evaluate",), *((t,) for t in tests)])
+
+
 def test_the_python_of_the_readme_runs(capsys):
-    """The one on metrics; tests/robustness/test_new_user.py runs the one on a net and photos."""
     (text,) = (text for page, _, text in blocks("python") if page.name == "README.md" and "ood_metrics" in text)
     images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from aloe_lightning import __version__
 from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.training.callbacks import StateSaver
 from processes import exit_code, started
@@ -295,4 +296,5 @@ def test_versions_and_config_say_what_ran(command):
     assert (
         facts["packages"]["torch"] == torch.__version__.split("+")[0] or facts["packages"]["torch"] == torch.__version__
     )
+    assert facts["packages"]["aloe-lightning"] == __version__  # of the code that ran, whatever is installed
     assert "width: 8" in (cell / "config" / "config.yaml").read_text()

@@ -1,21 +1,37 @@
 """A rehearsal for a GPU on the CPU: no step waits for the device, and nothing is created on another one."""
 
+import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from aloe_lightning import objectives
 from aloe_lightning.attacks import PGD, frozen_eval
 from aloe_lightning.attacks.apgd import apgd
 from aloe_lightning.attacks.ball import Ball
+from aloe_lightning.attacks.ensemble import Strong
 from aloe_lightning.attacks.square import square
 from aloe_lightning.data import ImageSet
 from aloe_lightning.data.augmentation import random_crop_flip
 from aloe_lightning.data.batches import Batch
-from aloe_lightning.detectors import MSP, ODIN, Energy, MaxLogit
+from aloe_lightning.detectors import (
+    KNN,
+    MSP,
+    ODIN,
+    CacheableDetector,
+    Energy,
+    FitData,
+    Mahalanobis,
+    MahalanobisLast,
+    MaxLogit,
+    ReAct,
+    Rejection,
+    ViM,
+)
 from aloe_lightning.evaluation.batch_scorer import BatchScorer, EvaluationSet
-from aloe_lightning.nets import DenseNet, SmallNet
-from aloe_lightning.objectives import ADV, ALOE, AOE, OE, Original
+from aloe_lightning.nets import DenseNet, RejectionNet, SmallNet
+from aloe_lightning.objectives import ACET, ADV, ALOE, AOE, ATOM, HALO, NTOM, OE, Objective, Original
 from aloe_lightning.runtime.seeding import generator
 
 WAITS = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "is_nonzero")
@@ -52,9 +68,11 @@ def batch():
     return Batch(uint8_images(6) / 255, torch.arange(6) % 4, uint8_images(9) / 255, seed=1)
 
 
-def objective_of(kind, **options):
-    net = SmallNet(4, width=8)
-    return kind(net, attack=PGD(epsilon=2), **options)
+def objective_of(kind, device="cpu", **options):
+    objective = kind(SmallNet(4, width=8), attack=PGD(epsilon=2), **options).train().to(device)
+    if kind is HALO:
+        objective._helper = [SmallNet(4, width=8).eval().to(device)]  # which its training loads first
+    return objective
 
 
 class _Trainer:
@@ -62,15 +80,24 @@ class _Trainer:
     global_step = 0
 
 
+OBJECTIVES = [ACET, ADV, ALOE, AOE, ATOM, HALO, NTOM, OE, Original]
+
+
+def test_every_objective_is_rehearsed():
+    exported = [getattr(objectives, name) for name in objectives.__all__]
+    assert {o for o in exported if isinstance(o, type) and issubclass(o, Objective)} - {Objective} == set(OBJECTIVES)
+
+
 @pytest.mark.parametrize("joint", [True, False])
-@pytest.mark.parametrize("kind", [Original, OE, ADV, AOE, ALOE])
+@pytest.mark.parametrize("kind", OBJECTIVES)
 def test_a_training_step_never_waits_for_the_device(kind, joint, monkeypatch):
-    objective, inputs = objective_of(kind, joint_forward=joint).train(), batch()
+    objective, inputs = objective_of(kind, joint_forward=joint), batch()
     monkeypatch.setattr(type(objective), "trainer", _Trainer())
     monkeypatch.setattr(type(objective), "global_step", 0)
     with NoWaiting(), OnTheDevice():
+        objective.on_train_batch_start(inputs, 0)
         loss = objective.training_step(inputs, 0)
-        loss.backward()
+        objective.backward(loss)
     assert torch.isfinite(loss)
     assert all(parameter.grad is not None for parameter in objective.net.parameters())
 
@@ -149,3 +176,82 @@ def test_a_batch_of_a_set_is_scored_with_one_wait_for_each_result():
         with NoWaiting():
             scores = scorer(dataset, torch.arange(7))
     assert scores.scores["msp", "id", "attacked"].shape == (7,)
+
+
+def on_meta(batch):
+    """The batch without values: whatever must see one fails, and so does a tensor on another device beside it."""
+    parts = {name: getattr(batch, name).to("meta") for name in ("inliers", "labels", "outliers")}
+    return batch._replace(**parts)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_training_step_creates_everything_on_the_device_of_its_images(kind, joint, monkeypatch):
+    devices = []
+    monkeypatch.setattr("aloe_lightning.data.batches.generator", lambda *_, device: devices.append(str(device)))
+    objective = objective_of(kind, "meta", joint_forward=joint)
+    monkeypatch.setattr(type(objective), "trainer", _Trainer())
+    monkeypatch.setattr(type(objective), "global_step", 0)
+    loss = objective.training_step(on_meta(batch()), 0)
+    objective.backward(loss)
+    assert loss.is_meta
+    assert set(devices) <= {"meta"}, "generators are made on the device, too"
+    assert bool(devices) == (kind.perturbs_inliers or kind.perturbs_outliers)
+
+
+DETECTORS = {
+    **{detector.__name__: detector() for detector in (MSP, ODIN, Energy, MaxLogit, ReAct, KNN, ViM, MahalanobisLast)},
+    "Mahalanobis": Mahalanobis(eta=0.001),
+    "Rejection": Rejection(),
+}
+
+
+def fitted_on_meta(name):
+    """A detector that is fitted on the CPU, on the meta device."""
+    detector, net = DETECTORS[name], SmallNet(5, width=8)
+    net = RejectionNet(net, 4).eval() if name == "Rejection" else net.eval()
+    inliers = ImageSet(uint8_images(80), torch.arange(80) % 5)
+    data = FitData(inliers=lambda: inliers, outliers=lambda: ImageSet(uint8_images(90)), num_classes=5)
+    fitted = detector.fit(net, data)
+    if isinstance(detector, CacheableDetector):
+        tensors = {key: tensor.to("meta") for key, tensor in fitted.tensors.items()}
+        return detector.from_state(net.to("meta"), fitted.settings, tensors)
+    return detector.fit(net.to("meta"), data)
+
+
+@pytest.mark.parametrize("membership", ["id", "ood"])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_scores_and_attacks_stay_on_the_device_of_the_images(name, membership):
+    fitted, images = fitted_on_meta(name), torch.rand(5, 3, 32, 32, device="meta")
+    with frozen_eval(fitted.net):
+        attacked = PGD(epsilon=1, steps=2)(images, fitted.loss(membership))
+        attack = Strong(epsilon=2, preset="standard", steps=2, queries=2)
+        worst = attack.attack_scores(images, {name: fitted.target(membership)})[name]
+        scores = fitted(attacked)
+    results = [scores, attacked, worst.images, worst.score, worst.zero_gradient, worst.not_rising, worst.random_score]
+    assert all(tensor.is_meta for tensor in (*results, *worst.candidates.values(), *worst.beyond.values()))
+
+
+def waits_of_a_batch(attack, monkeypatch):
+    """Number of results that a scored batch takes to the host; `Square` draws for each image on the host, too."""
+    calls, cpu, net = [], torch.Tensor.cpu, SmallNet(4, width=8).eval()
+    images = ImageSet(uint8_images(7), torch.arange(7) % 4)
+    with frozen_eval(net), monkeypatch.context() as patch:
+        scorer = BatchScorer(net, {"msp": MSP().fit(net), "odin": ODIN().fit(net)}, attack, True, False)
+        dataset = EvaluationSet.with_seeded_noise("id", "id", images, seed=0)
+        patch.setattr(torch.Tensor, "cpu", lambda tensor: calls.append(tensor.shape) or cpu(tensor))
+        with NoWaiting():
+            scores = scorer(dataset, torch.arange(7))
+    assert np.isfinite(scores.scores["msp", "id", "attacked"]).all()
+    return len(calls)
+
+
+def test_an_evaluation_waits_for_results_only_however_many_steps_an_attack_has(monkeypatch):
+    """With the strong attack, too: members, restarts and queries wait for nothing."""
+
+    def strong(steps):
+        return waits_of_a_batch(Strong(epsilon=2, steps=steps, queries=steps, epsilon_checks=3), monkeypatch)
+
+    paper = waits_of_a_batch(PGD(epsilon=1, steps=2), monkeypatch)
+    assert paper == waits_of_a_batch(PGD(epsilon=1, steps=5), monkeypatch) == 8
+    assert strong(2) == strong(5)

@@ -1,4 +1,4 @@
-"""What is installed: every package of the source and every file of the configuration, under our name and licence."""
+"""The installed package: every package of the source, every file of the configuration, under our name and licence."""
 
 import email
 import hashlib

@@ -18,6 +18,7 @@ from aloe_lightning.config.build import (
     build_evaluation,
     build_net,
     build_objective,
+    build_validation,
 )
 from aloe_lightning.data import RobustOODData, TestFolder
 from aloe_lightning.detectors import CacheableDetector, CachedDetector, Detector, FitData
@@ -41,6 +42,7 @@ from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, fil
 from aloe_lightning.storage.files import remove_parts, write_json
 from aloe_lightning.storage.fingerprints import fit_fingerprint, uses
 from aloe_lightning.storage.models import TrainedModel
+from aloe_lightning.storage.zoo import zoo_card, zoo_name
 from aloe_lightning.tracking.loggers import flatten, open_logger
 from aloe_lightning.tracking.results import log_results
 from aloe_lightning.training.callbacks import StateSaver
@@ -102,13 +104,14 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
     # Read all test sets before the training: fail now if one is missing, not hours later.
     id_set, ood_sets = data.test_set(settings.max_id), data.ood_sets(settings.max_ood)
     fit_data = _fit_data(config, data, detectors)
+    validation = build_validation(config, data, settings)
 
     model, label = TrainedModel.of(config), config["objective"]["name"]
     with open_logger(config["logger"], folder, **_run_labels(config, objective)) as logger:
         logger.log_hyperparams(flatten(config))
         saver = StateSaver(model, config["checkpoint_seconds"], stop)
         precision = resolved_precision(config, model, objective.net, data.size)
-        trainer = build_trainer({**config["trainer"], "precision": precision}, logger, saver, label)
+        trainer = build_trainer({**config["trainer"], "precision": precision}, logger, saver, label, *validation)
         device = trainer.strategy.root_device
         prepare_process(device, config["tf32"])
         compile_net(objective.net, config["compile"], device)
@@ -152,7 +155,8 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             evaluation.scores.save(folder / "scores.npz")
             save_examples(evaluation.examples, folder)
             if isinstance(attack, ScoreAttack):
-                title = f"{cell.objective_title}, {cell.net}, {cell.dataset}, seed {cell.seed}"
+                budget = "" if cell.train_epsilon is None else f" at epsilon {cell.train_epsilon:g}"
+                title = f"{cell.objective_title}{budget}, {cell.net}, {cell.dataset}, seed {cell.seed}"
                 sets = {"id": id_set, **ood_sets}
                 given = build_detectors(config)
                 result = result_of_cell(
@@ -206,11 +210,13 @@ def _cell(
     config: dict[str, Any], objective: Objective, attack: str, data: RobustOODData, metadata: dict[str, Any]
 ) -> Cell:
     perturbs = objective.perturbs_inliers or objective.perturbs_outliers
+    zoo_net = zoo_name(config["checkpoint"])
+    outliers_name = zoo_card(zoo_net)["training"]["outliers"] if zoo_net else config["outliers"].get("name") or ""
     inliers, outliers = metadata.get("trained_on") or (None, "")
     pixels, outlier_pixels = data.digests(None if inliers is None else (inliers, outliers))
     return Cell(
         dataset=config["data"]["name"],
-        outliers=config["outliers"].get("name") or "" if objective.uses_outliers else "",
+        outliers=outliers_name if objective.uses_outliers else "",
         net=config["net"]["name"],
         objective=config["objective"]["name"],
         objective_title=type(objective).__name__,

@@ -29,7 +29,7 @@ def test_every_key_has_its_value_and_a_comment(page):
 
 def test_every_group_is_listed_with_its_choices(page):
     for line in (
-        "objective: adv, aloe, aoe, oe, original",
+        "objective: acet, adv, aloe, aoe, atom, halo, ntom, oe, original",
         "scale: fast, small",
         "launcher: basic, joblib, ray, submitit, submitit_local",
     ):

@@ -11,8 +11,8 @@ from pytorch_lightning import Trainer
 import aloe_lightning.conf
 from aloe_lightning.config.build import build_data
 from aloe_lightning.config.layout import ROOT, SUPPLIED
-from aloe_lightning.config.validation import nearest, validated
-from aloe_lightning.errors import UserError
+from aloe_lightning.config.validation import validated
+from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.signatures.description import describe
 from aloe_lightning.tracking.loggers import wandb_logger
 from composing import changed, composed
@@ -200,7 +200,7 @@ def test_the_authors_attack_truncates_and_normalises_by_the_batch():
 
 
 def test_root_and_verify_come_from_paths_unless_a_set_states_its_own():
-    """What the builder gives to every named set."""
+    """The arguments that the builder gives to every named set."""
     data = build_data(validated(changed([CIFAR10], "paths.data=/d", "paths.verify=false")), uses_outliers=True)
     sets = [data.inliers, data.outliers, *data.ood.values()]
     assert {(one.root, one.verify) for one in sets} == {("/d", False)}
@@ -299,6 +299,26 @@ def test_an_epsilon_that_is_no_number_of_pixel_steps_is_told(epsilon):
     assert any(problem.startswith("epsilon: ") and epsilon in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        (["epsilon=0.03"], ["epsilon"]),
+        (["epsilon=0.03", "eval_epsilon=8"], ["epsilon"]),
+        (["train_epsilon=0.1"], ["train_epsilon"]),
+        (["eval_epsilon=0.4"], ["eval_epsilon"]),
+        (["epsilon=0"], []),
+        (["epsilon=0.5"], []),
+        (["attack.eval.epsilon=0.1"], []),
+    ],
+)
+def test_an_epsilon_that_is_meant_as_a_fraction_is_refused_once(settings, keys):
+    problems = problems_of(changed([], *settings)) if keys else []
+    assert [problem.split(" ")[0] for problem in problems] == keys
+    assert all("counts steps of 1/255 (got 0." in problem and "8/255 is 8" in problem for problem in problems)
+    if not keys:
+        validated(changed([], *settings))
+
+
 def test_a_value_that_must_be_given_is_asked_for():
     (problem,) = problems_of(composed("+experiment=cifar10", "outliers=folder"))
     assert "outliers.path" in problem
@@ -360,8 +380,8 @@ def test_a_class_of_ones_own_keeps_its_own_keys():
 
 
 def test_a_class_that_cannot_be_imported_is_named():
-    (problem,) = problems_of(changed([], "net._target_=mine.Net"))
-    assert problem.startswith("net: cannot import 'mine.Net' (No module named 'mine')")
+    (problem,) = problems_of(changed([], "net._target_=absent_module.Net"))
+    assert problem.startswith("net: cannot import 'absent_module.Net' (No module named 'absent_module')")
 
 
 @pytest.mark.parametrize(
@@ -419,6 +439,6 @@ def test_own_data_without_ood_sets_is_told_how_to_name_them():
     assert problem.startswith("no OOD test set is given: 'ood=[textures]' names one, +ood.NAME=")
 
 
-def test_nearest_is_silent_where_nothing_is_near():
-    assert nearest("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
-    assert nearest("xyzzy", ["seed", "epsilon"]) == ""
+def test_did_you_mean_is_silent_where_nothing_is_near():
+    assert did_you_mean("epsilom", ["seed", "epsilon"]) == ", did you mean 'epsilon'?"
+    assert did_you_mean("xyzzy", ["seed", "epsilon"]) == ""

@@ -54,6 +54,7 @@ def test_a_command_of_version_0_1_means_the_same_training_cell_and_table(name):
         assert new["outliers"].pop("count") is None, "a key that version 0.1 did not list"
         assert new["data"].pop("size") == 32, "a key that version 0.1 did not have"
     assert new.pop("optimize") is None, "a key that version 0.1 did not have"
+    assert new["evaluation"].pop("examples") == 3, "likewise"
     assert new["trainer"].pop("sync_batchnorm") is False, "likewise"
     assert {key: old[key] for key in new if key != "protocol"} == {k: v for k, v in new.items() if k != "protocol"}
 

@@ -79,24 +79,62 @@ def test_outliers_stand_beside_inliers_in_the_ratio_of_the_batch_sizes(size):
         assert exact <= len(outliers) < exact + 1
 
 
-@settings(deadline=None)
-@given(sizes, st.integers(0, 9))
-def test_two_processes_share_an_epoch_evenly_and_disjointly(size, epoch):
-    first, second = (epoch_of(size, epoch, rank, world=2) for rank in range(2))
-    assert [(len(a), len(b)) for a, b in first] == [(len(a), len(b)) for a, b in second]
-    (inliers, outliers), (more_inliers, more_outliers) = spread(first), spread(second)
-    together = inliers + more_inliers
-    assert len(together) == len(set(together)) == size["num_inliers"] // 2 * 2
-    if size["num_outliers"] and together:
-        assert even(outliers + more_outliers, size["num_outliers"])
+processes = st.integers(2, 5)
+
+
+def epochs_of(size, epoch, world):
+    return [epoch_of(size, epoch, rank, world) for rank in range(world)]
 
 
 @settings(deadline=None)
-@given(sizes)
-def test_the_inliers_of_two_processes_are_those_of_one_up_to_the_odd_one(size):
-    alone, _ = spread(epoch_of(size))
-    shares = [spread(epoch_of(size, rank=rank, world=2))[0] for rank in range(2)]
-    assert [index for pair in zip(*shares, strict=True) for index in pair] == alone[: len(alone) // 2 * 2]
+@given(sizes, st.integers(0, 9), processes)
+def test_several_processes_share_an_epoch_and_see_each_inlier_once(size, epoch, world):
+    """Also where their number does not divide that of the inliers: one was left out in each epoch."""
+    epochs = epochs_of(size, epoch, world)
+    assert len({len(batches) for batches in epochs}) == 1, "a process that makes one step more waits for ever"
+    if not epochs[0]:
+        assert size["num_inliers"] < world
+        return
+    parts = [spread(batches) for batches in epochs]
+    assert sorted(index for inliers, _ in parts for index in inliers) == list(range(size["num_inliers"]))
+    ratio = size["outlier_batch"] if size["num_outliers"] else 0
+    for batches in epochs:
+        assert all(len(beside) == -(-len(own) * ratio // size["inlier_batch"]) for own, beside in batches)
+        assert all(len(own) == size["inlier_batch"] for own, _ in batches[:-1])
+    lasts = [len(batches[-1][0]) for batches in epochs]
+    assert 1 <= min(lasts) <= max(lasts) <= min(lasts) + 1
+    if ratio:
+        counts = Counter(index for _, outliers in parts for index in outliers)
+        spare = max(counts.values()) - min(counts.get(index, 0) for index in range(size["num_outliers"]))
+        more = -(-size["outlier_batch"] // size["inlier_batch"]) * (world - 1)  # of those that take an image more
+        assert spare <= 1 + more * (max(lasts) > min(lasts))
+
+
+@settings(deadline=None)
+@given(sizes, processes)
+def test_a_batch_of_several_processes_is_that_of_one(size, world):
+    """Of the same images; a last one with fewer images than processes joins the one before."""
+    alone = epoch_of(size | {"inlier_batch": size["inlier_batch"] * world})
+    shares = epochs_of(size, 0, world)
+    together = [sorted(index for own, _ in batches for index in own) for batches in zip(*shares, strict=True)]
+    expected = [sorted(own) for own, _ in alone]
+    if len(expected) > len(together) > 0:
+        expected[-2:] = [sorted(expected[-2] + expected[-1])]
+    assert together == (expected if together else [])
+
+
+@settings(deadline=None)
+@given(sizes, processes)
+def test_weights_make_the_mean_of_processes_that_of_their_images(size, world):
+    values = torch.rand(size["num_inliers"], generator=generator(1), dtype=torch.float64)
+    with patch("aloe_lightning.data.batches.rank_and_world_size") as place:
+        batches = []
+        for rank in range(world):
+            place.return_value = (rank, world)
+            batches.append(list(sampler_of(size)))
+    for step in zip(*batches, strict=True):
+        weighted = sum(values[batch.inliers].mean() * batch.weight for batch in step) / world
+        torch.testing.assert_close(weighted, values[torch.cat([batch.inliers for batch in step])].mean())
 
 
 @settings(deadline=None)
@@ -184,7 +222,9 @@ def test_without_outliers_a_batch_has_none_of_the_inliers_shape():
 def blocks_of(size, epoch=0, rank=0, world=1):
     """The outliers of a process in an epoch that takes them in blocks, and their number."""
     batches = epoch_of(size | {"outlier_order": "blocks"}, epoch, rank, world)
-    return spread(batches)[1], len(batches) * size["outlier_batch"]
+    joins = 0 < size["num_inliers"] % (size["inlier_batch"] * world) < world
+    extra = -(-size["outlier_batch"] // size["inlier_batch"]) * joins
+    return spread(batches)[1], len(batches) * size["outlier_batch"] + extra
 
 
 some_outliers = sizes.filter(lambda size: size["num_outliers"] > 0)

@@ -337,6 +337,14 @@ def test_images_of_ones_own_are_counted(tmp_path, name, count):
     assert (verdict.state, verdict.counts, verdict.note) == ("usable", {"images": count}, "")
 
 
+def test_labels_from_1_are_broken_as_a_training_finds_them(tmp_path):
+    for first, state in ((0, "usable"), (1, "broken")):
+        np.savez(tmp_path / "labels.npz", images=noise(6, 2), labels=np.arange(6) % 3 + first)
+        verdict = check(tmp_path / "labels.npz", tmp_path)
+        assert verdict.state == state
+    assert f"{tmp_path / 'labels.npz'}: no label is 0, the smallest is 1" in verdict.note
+
+
 @pytest.mark.parametrize(
     ("words", "states", "code", "strict"),
     [

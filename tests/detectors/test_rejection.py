@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from aloe_lightning.attacks import PGD, frozen_eval
-from aloe_lightning.detectors import MSP, Rejection
+from aloe_lightning.data import ImageSet
+from aloe_lightning.detectors import KNN, MSP, FitData, MahalanobisLast, ReAct, Rejection, ViM
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import RejectionNet, SmallNet
 
@@ -40,6 +41,18 @@ def test_attacks_move_the_score_towards_the_other_side(net, images):
         for membership, sign in (("ood", 1), ("id", -1)):
             attacked = PGD(epsilon=3, steps=4, random_start=False)(images, fitted.loss(membership))
             assert (sign * (fitted(attacked) - fitted(images)) > 0).all()
+
+
+@pytest.mark.parametrize("detector", [KNN(k=2), ReAct(), ViM(dimension=8), MahalanobisLast()])
+def test_detectors_of_features_read_the_classes_alone(net, detector, images):
+    plain = SmallNet(4, width=8).eval()
+    state = net.net.state_dict()
+    plain.load_state_dict({name: t[:4] if name.startswith("fc.") else t for name, t in state.items()})
+    training = ImageSet(torch.randint(256, (40, 3, 32, 32), dtype=torch.uint8), torch.arange(40) % 4)
+    data = FitData(inliers=lambda: training, outliers=lambda: training, num_classes=4)
+    scores = detector.fit(net, data)(images)
+    torch.testing.assert_close(scores, detector.fit(plain, data)(images), rtol=1e-6, atol=1e-9)
+    assert scores.unique().numel() > 1
 
 
 def test_nets_without_a_rejection_class_are_refused(net, images):

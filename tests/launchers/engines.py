@@ -40,7 +40,7 @@ ENGINES = {
     "slurm": ("launcher=submitit", "hydra.launcher.gpus_per_node=null"),
 }
 PLUGINS = {"joblib": "joblib", "ray": "ray", "submitit_local": "submitit", "slurm": "submitit"}
-LIMIT = 300
+LIMIT = 900
 
 
 def missing(engine: str) -> str:

@@ -23,12 +23,12 @@ function measure(frame) {
   const width = page.documentElement.clientWidth;
   if (page.documentElement.scrollWidth > width) problems.push(`the page is ${page.documentElement.scrollWidth} wide`);
   for (const element of page.querySelectorAll("body *")) {
-    if (element.parentElement.closest(".wide, svg")) continue;
+    if (element.parentElement.closest(".wide, .scrolling, svg")) continue;
     const right = element.getBoundingClientRect().right;
     if (right > width + 0.5) problems.push(`${element.tagName} ends at ${right}`);
   }
 
-  let texts = 0;
+  let texts = 0, letters = 0;
   const walker = page.createTreeWalker(page.body, view.NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
@@ -38,6 +38,16 @@ function measure(frame) {
     const measured = contrast(rgba(color).slice(0, 3), background(element).slice(0, 3));
     if (measured < (large ? 3 : 4.5)) problems.push(`contrast ${measured.toFixed(2)}: ${text.slice(0, 40)}`);
     texts += 1;
+  }
+
+  // matplotlib draws text as outlines of 100 units, scaled to the size of the text.
+  for (const svg of page.querySelectorAll("svg")) {
+    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    for (const group of svg.querySelectorAll("g[id^=text_] g[transform]")) {
+      const size = (100 * scale * parseFloat((group.getAttribute("transform").match(/scale\(([\d.]+)/) || [])[1]));
+      if (!(size > 9.95)) problems.push(`text of ${size.toFixed(1)} pixels in ${svg.getAttribute("aria-label")}`);
+      letters += 1;
+    }
   }
 
   const tables = page.querySelectorAll("table.sortable");
@@ -57,5 +67,5 @@ function measure(frame) {
     }
   }
   const dark = view.matchMedia("(prefers-color-scheme: dark)").matches;
-  return { width: view.innerWidth, dark, texts, tables: tables.length, problems };
+  return { width: view.innerWidth, dark, texts, letters, tables: tables.length, problems };
 }

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 
 
 def measured(page, folder, dark):
-    """What `page_check.js` measures in a frame of each width."""
+    """Return the measurements of `page_check.js` in a frame of each width."""
     frames = "".join(f'<iframe width="{width}" height="900" style="border: 0"></iframe>' for width in WIDTHS)
     harness = folder / "harness.html"
     harness.write_text(
@@ -47,6 +47,7 @@ def test_the_page_fits_can_be_read_and_sorts(written, tmp_path, dark):
         assert result["dark"] is dark
         assert result["tables"] == page.count('class="sortable"') > 4
         assert result["texts"] > 500
+        assert result["letters"] > 300, "texts in figures"
         assert result["problems"] == []
 
 
@@ -54,10 +55,18 @@ def test_the_check_finds_what_is_wrong(tmp_path):
     page = (
         '<body style="margin: 0"><p style="color: #999">grey</p><div style="width: 600px">broad</div>'
         '<table class="sortable"><thead><tr><th>a</th><th><button>b</button></th></tr></thead>'
-        "<tbody><tr><td>x</td><td>1</td></tr><tr><td>y</td><td>2</td></tr></tbody></table></body>"
+        "<tbody><tr><td>x</td><td>1</td></tr><tr><td>y</td><td>2</td></tr></tbody></table>"
+        '<svg viewBox="0 0 100 50" width="100" aria-label="A"><g id="text_1"><g transform="scale(0.07 -0.07)"></g></g>'
+        "</svg></body>"
     )
     wide, narrow = sorted(measured(page, tmp_path, False), key=lambda result: -result["width"])
-    found = {"contrast 2.85: grey", "the heading of a table scrolls away", "not marked as descending", "not descending"}
+    found = {
+        "contrast 2.85: grey",
+        "text of 7.0 pixels in A",
+        "the heading of a table scrolls away",
+        "not marked as descending",
+        "not descending",
+    }
     assert found <= set(wide["problems"])
     assert "the page is 600 wide" not in wide["problems"]
     assert {*found, "the page is 600 wide", "DIV ends at 600"} <= set(narrow["problems"])

@@ -10,7 +10,7 @@ from aloe_lightning.metrics import auroc, threshold_at_tpr
 from aloe_lightning.paper.methods import PAPER_METHODS, Method
 from aloe_lightning.report.figures.budgets import curves_figure
 from aloe_lightning.report.figures.changes import change_figure, rank_figure
-from aloe_lightning.report.figures.files import Drawing, new_figure
+from aloe_lightning.report.figures.files import ON_A_PHONE, Drawing, new_figure
 from aloe_lightning.report.figures.scores import mean_roc, roc_figure, score_figure, shown_scores
 from aloe_lightning.report.figures.styles import COLOURS, DARK_COLOURS, FURTHER_COLOURS, styles
 from aloe_lightning.report.frame import records_frame, table_frame
@@ -77,7 +77,7 @@ def test_the_score_figure_shows_each_detector_on_oe_and_aloe_else_on_the_first_o
         ("oe10", "MSP"), ("aloe10", "MSP"), ("oe10", "ODIN"), ("aloe10", "ODIN"), ("original10", "Mahalanobis"),
     ]  # fmt: skip
     axes = np.reshape(score_figure(rows).axes, (5, 2))
-    assert [axis.get_title() for axis in axes[1]] == ["ALOE, MSP, clean", "ALOE, MSP, attacked (ε = 1/255)"]
+    assert [axis.get_title() for axis in axes[1]] == ["ALOE, MSP\nclean", "ALOE, MSP\nattacked, ε = 1/255"]
     shares = [patch.get_data().values.sum() for patch in axes[0, 0].patches]
     assert shares == pytest.approx([1, 1]), "of in-distribution and of OOD images"
     for pair, row in zip(axes, rows, strict=True):
@@ -148,3 +148,13 @@ def test_a_figure_of_a_page_has_no_background_and_colours_that_the_page_can_repl
     assert f"stroke: var(--figure-8d1200, {COLOURS['oe']})" in text
     assert not set(re.findall(r"#[0-9a-f]{6}", text)) - set(DARK_COLOURS)
     assert "fill: #ffffff" not in text
+
+
+@pytest.mark.parametrize(("size", "least", "preferred"), [(10, 389, 583), (8, 486, 729)])
+def test_a_figure_of_a_page_is_at_least_so_wide_that_its_smallest_text_has_ten_pixels(size, least, preferred):
+    figure = new_figure(ON_A_PHONE, 2)  # 388.8 points
+    figure.text(0.5, 0.5, "small", fontsize=size)
+    figure.text(0.5, 0.2, "large", fontsize=14)
+    box = Drawing("A & b", "", "name", figure).scrolling()
+    assert box.startswith('<div class="scrolling" role="region" tabindex="0" aria-label="A &amp; b"><svg ')
+    assert f'style="width: {preferred}px; min-width: {least}px"' in box

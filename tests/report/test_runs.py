@@ -1,4 +1,4 @@
-"""Which runs share a table."""
+"""The runs that share a table."""
 
 import os
 

@@ -1,7 +1,9 @@
 """The walks of a new user: photos at 224 pixels, a CIFAR checkpoint, own parts, wrong pixels, Mahalanobis."""
 
+import ast
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,13 @@ from torchvision.models import resnet18
 
 from aloe_lightning.attacks import PGD
 from aloe_lightning.errors import UserError
-from aloe_lightning.nets import Normalize
+from aloe_lightning.nets import Normalize, SmallNet
 from aloe_lightning.robustness import Result, evaluate
 from aloe_lightning.robustness.images import images_of
-from aloe_lightning.storage.weights import load_weights
+from aloe_lightning.storage.weights import load_weights, save_weights
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "attack"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "attack"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -57,6 +60,25 @@ def test_photos_from_python_in_eight_lines(photos, tmp_path):
     page = (tmp_path / "report" / "robustness.html").read_text()
     assert "resized to 224x224 pixels from 96x80" in page
     assert page.index("clean accuracy: 100.00 %") < page.index("<table>")
+
+
+@pytest.mark.slow
+def test_the_python_of_the_pages_runs_as_it_stands(photos, tmp_path, monkeypatch, capsys):
+    """The block of the README, which is also the one of the how-to, on a net that is cheap at 224 pixels."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "how-to" / "attack-my-net.md"]
+    block = re.compile(r"```python\n(from aloe_lightning.robustness .*?)```", re.DOTALL)
+    texts = [block.search(page.read_text())[1] for page in pages]
+    assert ast.dump(ast.parse(texts[0])) == ast.dump(ast.parse(texts[1]))
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 16, 16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    names = {"net": net.eval()}
+    exec(texts[0], names)
+    numbers = names["result"].numbers
+    assert len(numbers) > 4
+    assert "fabric" in capsys.readouterr().out
+    assert f"{100 * numbers.value.iloc[0]:.2f}" in (tmp_path / "report" / "robustness.html").read_text()
 
 
 def test_photos_from_the_command_line(photos, command, capsys):
@@ -221,3 +243,27 @@ def test_a_net_of_a_library_is_trained_at_another_size(photos, command, capsys):
     outputs = command(*words)
     rows = list(csv.DictReader((outputs / "custom" / "tables.csv").read_text().splitlines()))
     assert {row["metric"] for row in rows} >= {"auroc", "fpr95"}
+
+
+def test_a_given_net_with_a_rejection_class_is_classified_by_its_classes(command, tmp_path):
+    torch.manual_seed(0)
+    net = SmallNet(4, width=8).eval()
+    with torch.no_grad():
+        net.fc.bias[3] = 9  # by K + 1 outputs every image would be rejected
+    save_weights(tmp_path / "net.safetensors", net, {})
+    photos = write_photos(tmp_path, count=2)
+    words = ["+experiment=attack", "objective=ntom", "net=small", "net.width=8", "data.mean=[0.5,0.5,0.5]"]
+    words += [f"checkpoint={tmp_path}/net.safetensors", f"data.test={photos}/test", f"+ood.fabric={photos}/fabric"]
+    words += ["data.std=[0.25,0.25,0.25]", "data.size=32", "detector=[msp,rejection]", "attack=paper"]
+    outputs = command(*words, "attack.eval.steps=1")
+    (file,) = outputs.glob("*/*/result.json")
+    result = Result.load(file.parent)
+    (images,) = (batch.images for batch in images_of("id", photos / "test", 32, 100))
+    with torch.no_grad():
+        outputs = net(images).double()
+    expected = outputs[:, :3].softmax(1).amax(1)
+    torch.testing.assert_close(torch.from_numpy(result.scores["msp", "id", "clean"]), expected, rtol=1e-5, atol=1e-6)
+    rejection = outputs[:, :3].logsumexp(1) - outputs[:, 3]
+    torch.testing.assert_close(
+        torch.from_numpy(result.scores["rejection", "id", "clean"]), rejection, rtol=1e-4, atol=1e-5
+    )

@@ -187,7 +187,10 @@ def test_clean_accuracy_is_said_first_and_chance_is_warned_of(sets, net, capsys)
 
 def test_a_budget_as_a_fraction_of_the_range_is_refused(sets, net):
     """8/255 steps of 1/255 would be no attack, and the net would look robust."""
-    with pytest.raises(UserError, match=r"got 0\.03137, which is 8/255 as a fraction .* give eps=8"):
+    with pytest.raises(
+        UserError,
+        match=r"got 0\.03137, which is 8/255 as a fraction .*: 8/255 is 8; .* by an attack=",
+    ):
         paper(net, *sets, eps=8 / 255)
     assert paper(net, *sets, eps=0.5, sides=("none",)).settings["epsilon"] == 0.5
 

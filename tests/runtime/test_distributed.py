@@ -7,10 +7,10 @@ import torch
 from torch import distributed
 
 import processes  # noqa: F401  (the server of processes has imported torch)
-from aloe_lightning.data.batches import EpochSampler
+from aloe_lightning.data.batches import Batch, BatchIndices, EpochSampler
 from aloe_lightning.errors import UserError
-from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
 from aloe_lightning.nets import SmallNet
+from aloe_lightning.objectives import OE
 from aloe_lightning.runtime.distributed import largest, on_first_process, share_of, share_state
 from aloe_lightning.runtime.seeding import generator
 
@@ -26,16 +26,27 @@ def small_net(seed):
     return net
 
 
-def gradient(rank, world_size):
-    """The gradient of OE's loss on this process's share of the third batch of an epoch, BatchNorm in eval mode."""
-    images = torch.rand(61, 3, 32, 32, generator=generator(0, "images"))
-    outliers = torch.rand(90, 3, 32, 32, generator=generator(0, "outliers"))
+def epoch():
+    """The batches of this process of an epoch of 63 inliers, in batches of 12 of all processes."""
     sizes = {"inlier_batch": share_of(12, "inliers"), "outlier_batch": share_of(24, "outliers")}
-    batch = list(EpochSampler(61, 90, **sizes, seed=3))[2]
-    net = small_net(0).eval()
-    loss = cross_entropy(net(images[batch.inliers]), batch.inliers % 4).mean()
-    (loss + 0.5 * uniform_cross_entropy(net(outliers[batch.outliers])).mean()).backward()
-    return torch.cat([parameter.grad.flatten() for parameter in net.parameters()]), batch.inliers
+    return list(EpochSampler(63, 200, **sizes, seed=3))
+
+
+def gradient(indices):
+    """The gradient of OE in Lightning's hooks on a batch, BatchNorm in eval mode."""
+    images = torch.rand(63, 3, 32, 32, generator=generator(0, "images"))
+    outliers = torch.rand(200, 3, 32, 32, generator=generator(0, "outliers"))
+    objective = OE(small_net(0)).eval()
+    objective.log_step = lambda *_: None  # logging needs a trainer
+    batch = Batch(images[indices.inliers], indices.inliers % 4, outliers[indices.outliers], 0, indices.weight)
+    objective.on_train_batch_start(batch, 0)
+    objective.backward(objective.training_step(batch, 0))
+    return torch.cat([parameter.grad.flatten() for parameter in objective.net.parameters()])
+
+
+def joined(batches):
+    """The same images as one batch of one process."""
+    return BatchIndices(torch.cat([b.inliers for b in batches]), torch.cat([b.outliers for b in batches]), 0, 1.0)
 
 
 def refuse():
@@ -52,15 +63,17 @@ def work(rank, port, results):
         on_first_process(refuse)
     except UserError as error:
         refused = str(error)
-    summed, inliers = gradient(rank, WORLD)
-    distributed.all_reduce(summed)
+    batches, gradients = epoch(), {}
+    for step in (2, -1):
+        gradients[step] = gradient(batches[step])
+        distributed.all_reduce(gradients[step])
     results[rank] = {
         "state": {name: tensor.clone() for name, tensor in net.state_dict().items()},
         "decision": on_first_process(lambda: f"of process {rank}"),
         "refused": refused,
         "largest": largest(10 + rank, torch.device("cpu")),
-        "gradient": summed / WORLD,
-        "inliers": inliers,
+        "gradients": {step: summed / WORLD for step, summed in gradients.items()},
+        "epoch": batches,
     }
     distributed.barrier()
     distributed.destroy_process_group()
@@ -88,11 +101,21 @@ def test_the_first_process_decides_and_its_error_is_everybodys(results):
     assert [results[rank]["largest"] for rank in range(WORLD)] == [11, 11]
 
 
-def test_two_processes_have_the_gradient_of_one_on_the_same_batch(results):
-    expected, inliers = gradient(0, 1)
-    assert sorted(torch.cat([results[rank]["inliers"] for rank in range(WORLD)]).tolist()) == sorted(inliers.tolist())
+def test_two_processes_see_each_inlier_of_an_odd_epoch_once_and_twice_as_many_outliers(results):
+    whole = [joined(batches) for batches in zip(*(results[rank]["epoch"] for rank in range(WORLD)), strict=True)]
+    assert [len(batch.inliers) for batch in whole] == [12] * 5 + [3]
+    assert torch.equal(torch.cat([batch.inliers for batch in whole]).sort().values, torch.arange(63))
+    assert [len(batch.outliers) for batch in whole] == [24] * 5 + [6]
+    outliers = torch.cat([batch.outliers for batch in whole])
+    assert len(outliers.unique()) == len(outliers)
+    assert [sorted(batch.inliers.tolist()) for batch in whole] == [sorted(b.inliers.tolist()) for b in epoch()]
+
+
+@pytest.mark.parametrize("step", [2, -1], ids=["full", "last, of 2 + 1 inliers"])
+def test_two_processes_have_the_gradient_of_one_on_the_same_batch(results, step):
+    expected = gradient(joined([results[rank]["epoch"][step] for rank in range(WORLD)]))
     for rank in range(WORLD):
-        torch.testing.assert_close(results[rank]["gradient"], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(results[rank]["gradients"][step], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):

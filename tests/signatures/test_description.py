@@ -22,7 +22,9 @@ def constructible():
 
 
 def is_built(cls):
-    """Protocols, abstract interfaces and batches are exported, too, and no config names them."""
+    """Protocols, abstract interfaces, batches and exceptions are exported, too, and no config names them."""
+    if issubclass(cls, Exception):
+        return False
     return not getattr(cls, "_is_protocol", False) and not issubclass(cls, tuple) and cls.__name__ != "Classifier"
 
 

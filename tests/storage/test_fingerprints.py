@@ -1,10 +1,13 @@
-"""What is the same training, the same cell, the same table."""
+"""Fingerprints: the same training, the same cell, the same table."""
+
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
 
 from aloe_lightning import objectives
 from aloe_lightning.config.validation import validated
+from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage.fingerprints import fingerprint_of, model_name, uses
 from composing import changed, composed
 
@@ -44,6 +47,43 @@ def test_the_fingerprint_changes_with(setting):
 @pytest.mark.parametrize("choice", ["net=small", "ood=svhn"])
 def test_the_fingerprint_changes_with_the_choice(choice):
     assert fingerprint_of(composed(CIFAR10, choice), "table") != fingerprint_of(composed(CIFAR10), "table")
+
+
+def test_a_step_size_relative_to_epsilon_is_one_setting_at_all_budgets():
+    cells = [composed(CIFAR10, "+scale=fast", f"epsilon={epsilon}") for epsilon in (1, 2)]
+    assert [cell.attack.train.step_size for cell in cells] == [1.25, 2.5]
+    assert len({validated(cell)["protocol"] for cell in cells}) == 1
+    assert (
+        fingerprint_of(changed([CIFAR10, "+scale=fast"], "attack.train.step_size=1.25"), "table") != cells[0].protocol
+    )
+
+
+def test_another_version_of_an_attack_is_another_table_and_the_same_net(monkeypatch):
+    def newer(target):
+        description = describe(target)
+        constants = {**description.constants, **({"version": 3} if target.endswith("Strong") else {})}
+        return replace(description, constants=constants)
+
+    cell = composed(CIFAR10, "attack=strong")
+    before = [fingerprint_of(cell, subject) for subject in ("table", "cell", "training")]
+    monkeypatch.setattr("aloe_lightning.storage.fingerprints.describe", newer)
+    after = [fingerprint_of(cell, subject) for subject in ("table", "cell", "training")]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
+
+
+def test_a_helper_is_what_its_file_holds_wherever_it_is(tmp_path):
+    files = [tmp_path / name for name in ("first", "copy", "other")]
+    for file, content in zip(files, ("a", "a", "b"), strict=True):
+        file.write_text(content)
+
+    def prints():
+        cells = [changed([CIFAR10, "objective=halo"], f"objective.helper={file}") for file in files]
+        return [fingerprint_of(cell, "training") for cell in cells]
+
+    first, copy, other = before = prints()
+    assert first == copy != other
+    files[0].write_text("trained again")
+    assert prints()[0] not in before
 
 
 def test_the_fingerprint_of_the_demo_changes_with_width_and_steps_and_is_eight_hex_digits():

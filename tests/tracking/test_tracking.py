@@ -1,4 +1,4 @@
-"""What is logged, read back from the files: W&B offline without key or network, and TensorBoard."""
+"""Logged values, read back from the files: W&B offline without key or network, and TensorBoard."""
 
 import json
 import struct
@@ -14,6 +14,9 @@ from aloe_lightning.tracking.dashboard import CURVES, DETECTORS, panels_of, repo
 from aloe_lightning.tracking.loggers import flatten, open_logger
 from aloe_lightning.tracking.results import headlines
 from test_end_to_end import TINY
+
+VALIDATED = (*TINY, "validation.every_n_epochs=1", "validation.images=10")
+VALIDATION = {"val/accuracy", "val/auroc_clean", "val/auroc_attacked"}
 
 
 def entries(file):
@@ -59,7 +62,7 @@ def logged(command, figures, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", "/dev/null")
-    outputs = command("-m", "+sweep=methods", "objective=oe", *TINY, "logger=wandb", "logger.artifact=true")
+    outputs = command("-m", "+sweep=methods", "objective=oe", *VALIDATED, "logger=wandb", "logger.artifact=true")
     (file,) = outputs.glob("demo/oe-*/wandb/offline-run-*/run-*.wandb")
     found = {"history": [], "config": {}, "run": None, "artifacts": []}
     for entry in entries(file):
@@ -95,6 +98,7 @@ def test_wandb_is_read_back_offline(logged):
     records = read_records(cell / "records.jsonl")
     scalars = {name: value for name, value in values.items() if name in headlines(records)}
     assert scalars == pytest.approx(headlines(records))
+    assert values.keys() >= VALIDATION
     # The summary of the run holds the last value of each name, and keys of W&B itself.
     assert len(values.keys() | {"_wandb", "_runtime", "_timestamp", "_step"}) <= 40
 
@@ -160,14 +164,14 @@ def test_tensorboard_gets_curves_headlines_one_table_and_settings_with_results(c
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    outputs = command("objective=aloe", *TINY, "logger=tensorboard")
+    outputs = command("objective=aloe", *VALIDATED, "logger=tensorboard")
     (run,) = outputs.glob("demo/aloe-*")
     events = EventAccumulator(str(run / "tensorboard")).Reload()
     tags, records = events.Tags(), read_records(run / "records.jsonl")
     expected = {**headlines(records), "hp_metric": headlines(records)["result/msp/auroc_attacked"]}
     assert {name: events.Scalars(name)[-1].value for name in expected} == pytest.approx(expected)
     assert all(len(events.Scalars(name)) == 1 for name in expected)
-    assert "train/loss" in tags["scalars"]
+    assert {"train/loss", *VALIDATION} <= set(tags["scalars"])
     assert len(tags["scalars"]) <= 25
     assert {"scores/msp/id/clean", "scores/odin/ood/attacked"} <= set(tags["histograms"])
     assert tags["images"] == ["result/scores"]
@@ -197,6 +201,7 @@ def test_the_dashboard_shows_only_what_is_logged(logged):
     for name in shown | {"result/accuracy_clean", "result/accuracy_attacked", "result/scores", "result/table"}:
         assert any(name in text for text in made), name
         assert name in names
+    assert all(any(name in text for text in made) for name in VALIDATION)
     assert {f"train/{name}" for name in CURVES if "adversarial" not in name} <= names
 
 
@@ -205,7 +210,7 @@ def test_the_workspace_and_the_report_are_made_without_a_login():
     assert [section.name for section in made.sections] == [
         "Against the budget", "Clean and attacked", "Scores", "Tables", "Training",
     ]  # fmt: skip
-    assert sum(len(section.panels) for section in made.sections) == 4 + 3 + 1 + 1 + len(CURVES)
+    assert sum(len(section.panels) for section in made.sections) == 4 + 3 + 1 + 1 + len(CURVES) + 2
     page = report("me", "mine")
     assert (page.entity, page.project) == ("me", "mine")
     assert len(page.blocks) == 2 + 2 * len(made.sections)

@@ -7,7 +7,7 @@ import torch
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import SmallNet
-from aloe_lightning.objectives.divergence import require_finite_weights
+from aloe_lightning.storage.divergence import require_finite_weights
 from test_end_to_end import TINY
 
 DIVERGING = ("objective=oe", *TINY, "optim.lr=1e30")

@@ -1,6 +1,7 @@
 """The nets that are installed with the package: whole, as their cards say, and refused where they are not."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from aloe_lightning import zoo
+from aloe_lightning.config.build import build_data, build_net
 from aloe_lightning.config.validation import validated
+from aloe_lightning.data import TestFolder
 from aloe_lightning.errors import UserError
+from aloe_lightning.evaluation.records import read_records
 from aloe_lightning.nets import SmallNet
+from aloe_lightning.report.leaderboard import ENTRY, Entry
 from aloe_lightning.storage import zoo as files
 from aloe_lightning.storage.cells import file_digest
 from aloe_lightning.storage.weights import load_weights, save_weights
@@ -22,7 +27,7 @@ from composing import changed
 
 NAMES = zoo.list()
 NAME = NAMES[0]
-PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -102,6 +107,8 @@ def test_a_net_is_not_recorded_under_another_objective_or_budget():
     with pytest.raises(UserError, match=r"was trained with train_epsilon=3(\.0)?, not 1(\.0)?: add train_epsilon=3"):
         validated(changed(("epsilon=1",), demo))
     assert validated(changed(("eval_epsilon=1",), demo))["attack"]["eval"]["epsilon"] == 1
+    with pytest.raises(UserError, match="was trained with data=cifar10, not demo: add data=cifar10"):
+        validated(changed(("train_epsilon=1",), "checkpoint=zoo:cifar10-aloe-eps1-small"))
     with pytest.raises(UserError, match="was trained with objective=oe, not aloe"):
         validated(changed(("+experiment=cifar10_aloe", "net=small"), "checkpoint=zoo:cifar10-oe-small"))
 
@@ -113,6 +120,25 @@ def test_a_checkpoint_of_the_zoo_is_the_file_of_the_net():
     assert all(torch.equal(tensor, loaded[key]) for key, tensor in net.state_dict().items())
 
 
+def test_a_net_of_the_zoo_keeps_its_normalisation(tmp_path):
+    config = validated(changed((), "checkpoint=zoo:cifar10-oe-small", "data.name=cifar10", "objective.name=oe"))
+    with pytest.raises(UserError, match=r"was trained with mean \[0\.49.*the data state \(0\.4"):
+        build_net(config, build_data(config, uses_outliers=False).inliers)
+    net = build_net(config, TestFolder(test=str(tmp_path)))  # which states none
+    card = zoo.card("cifar10-oe-small")["net"]
+    assert net.normalize.mean.flatten().tolist() == pytest.approx(card["mean"])
+    assert net.normalize.std.flatten().tolist() == pytest.approx(card["std"])
+    assert net.fc.out_features == 10
+
+
+def test_records_and_entry_state_the_training_of_the_card(command):
+    words = ("checkpoint=zoo:demo-aloe-eps3-small", "data.num_test=20", "evaluation.max_ood=10", "outliers.name=other")
+    outputs = command(*words, "eval_epsilon=1", "attack=strong", "attack.eval.preset=quick", "attack.eval.steps=1")
+    (file,) = (outputs / "demo").glob("*/records.jsonl")
+    assert {(record.outliers, record.train_epsilon) for record in read_records(file)} == {("demo", 3.0)}
+    assert Entry.read(file.parent / ENTRY).net == "ALOE at epsilon 3, small, demo, seed 0"
+
+
 def test_the_command_lists_and_checks_every_net(capsys):
     assert main(["list"]) == 0
     listed = capsys.readouterr().out.splitlines()
@@ -121,8 +147,21 @@ def test_the_command_lists_and_checks_every_net(capsys):
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == NAMES
 
 
-def test_the_page_has_the_numbers_of_the_cards(tmp_path):
-    assert PAGE.read_text().partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == markdown()
+def test_the_python_of_the_page_runs(capsys):
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "zoo.md").read_text(), re.DOTALL)[1], names)
+    name = "demo-aloe-eps3-small"
+    assert capsys.readouterr().out == f"{NAMES} {zoo.card(name)['training']}\n"
+    state = zoo.load(name).state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in names["net"].state_dict().items())
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/zoo.md"])
+def test_the_table_of_a_page_is_that_of_the_cards(page):
+    assert (ROOT / page).read_text().partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0] == markdown()
+
+
+def test_a_page_is_written_with_the_numbers_of_the_cards(tmp_path):
     auroc = 100 * zoo.card(NAME)["evaluation"]["strong"]["detectors"]["msp"]["attacked"]["auroc"][0]
     assert main(["page", str(tmp_path / "zoo.html"), str(tmp_path / "zoo.md")]) == 0
     for suffix in ("html", "md"):
@@ -160,3 +199,8 @@ def test_an_entry_is_made_from_finished_cells_of_one_net(command, tmp_path, monk
     assert main(["add", "unfinished", str(paper)]) == 2
     assert "training is not finished" in capsys.readouterr().err
     assert not (tmp_path / "weights" / "twice.json").exists()
+
+    command(*tiny, "objective=ntom")
+    (rejects,) = (outputs / "demo").glob("ntom-*")
+    assert main(["add", "ntom", str(rejects)]) == 2
+    assert "the net has a rejection class" in capsys.readouterr().err

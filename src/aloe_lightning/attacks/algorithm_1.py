@@ -8,7 +8,7 @@ from aloe_lightning.attacks.linf import LossFn
 from aloe_lightning.losses import entropy, uniform_cross_entropy
 
 Membership = Literal["id", "ood"]
-"""Whether an image is in-distribution (`id`) or OOD (`ood`)."""
+"""Side of an image: in-distribution (`id`) or OOD (`ood`)."""
 
 
 def algorithm_1(net: nn.Module, membership: Membership) -> LossFn:

@@ -96,7 +96,8 @@ def best_pgd(
     x = clean if start is None else ball.project(start, clean)
     losses: list[Tensor] = []
     direction = torch.zeros_like(clean)
-    best, best_loss, zero = x, loss_of(x, loss_fn) if steps == 0 else None, torch.zeros(len(x), dtype=torch.bool)
+    best, best_loss = x, loss_of(x, loss_fn) if steps == 0 else None
+    zero = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step in range(steps):
         loss, gradient = loss_and_gradient(x, loss_fn)
         losses.append(loss)
@@ -108,7 +109,7 @@ def best_pgd(
         share = (1 + math.cos(math.pi * step / steps)) / 2 if annealed else 1.0
         x = ball.project(x + share * step_size * ball.steepest(direction), clean)
     best, best_loss = better([(best, best_loss), (x, loss_of(x, loss_fn))])
-    return Ascent(best, best_loss, losses[0] if losses else best_loss, zero.to(clean.device))
+    return Ascent(best, best_loss, losses[0] if losses else best_loss, zero)
 
 
 def is_zero(gradient: Tensor) -> Tensor:
@@ -122,16 +123,9 @@ def better(candidates: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, 
     Args:
         candidates: pairs of images (N, C, H, W) and losses (N,); a pair without losses is left out.
     """
-    images: Tensor | None = None
-    best = torch.empty(0)
-    for candidate, loss in candidates:
-        if loss is None:
-            continue
-        if images is None:
-            images, best = candidate, loss
-        else:
-            images, best = where(loss > best, candidate, images), torch.maximum(loss, best)
-    assert images is not None
+    (images, best), *others = [(candidate, loss) for candidate, loss in candidates if loss is not None]
+    for candidate, loss in others:
+        images, best = where(loss > best, candidate, images), torch.maximum(loss, best)
     return images, best
 
 

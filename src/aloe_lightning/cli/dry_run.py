@@ -140,7 +140,7 @@ def show_plan(arguments: Sequence[str]) -> None:
     done, nets = len(cells) - len(remaining), sum(cell.new_net for cell in cells)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    console.print(f"{done} of {len(cells)} cells done, {nets} nets{total}", highlight=False)
+    console.print(f"{done} of {len(cells)} cells done, {nets} net{'s' * (nets != 1)}{total}", highlight=False)
 
 
 def show_commands(arguments: Sequence[str]) -> None:

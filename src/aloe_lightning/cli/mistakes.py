@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from aloe_lightning.config.layout import RENAMED
-from aloe_lightning.config.validation import known_keys, nearest
+from aloe_lightning.config.validation import known_keys
+from aloe_lightning.errors import did_you_mean
 
 
 def exit_with(error: Exception | str, code: int = 2) -> NoReturn:
@@ -35,7 +36,7 @@ def _hint_for(message: str) -> str:
             return f": it is now called {RENAMED[key]}"
         if re.fullmatch(r"ood\.[\w-]+", key):
             return f": +{key}=/path/to/images adds a test set"
-        return nearest(key.split(".")[-1], known_keys())
+        return did_you_mean(key.split(".")[-1], known_keys())
     if "override_grammar" in message:
         return """; quote a value with such characters twice: 'key="value"'"""
     if "'ood/paper_for/" in message:
@@ -45,7 +46,7 @@ def _hint_for(message: str) -> str:
     if choice := re.search(r"Could not (?:find|load) '([\w/]+)/(\w+)'", message):
         group = files("aloe_lightning.conf").joinpath(choice[1])
         options = [Path(file.name).stem for file in group.iterdir()] if group.is_dir() else []
-        return _removed_experiment(choice[2]) or nearest(choice[2], options)
+        return _removed_experiment(choice[2]) or did_you_mean(choice[2], options)
     return ""
 
 

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from aloe_lightning.config.validation import nearest
-from aloe_lightning.errors import UserError
+from aloe_lightning.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from aloe_lightning.evaluation.records import Record
@@ -31,7 +30,7 @@ def require_metric(name: str, config: Mapping[str, Any]) -> None:
     accuracies = list(ACCURACIES) if config["evaluation"].get("classifier", True) else []
     if (metric in metrics and known) or name in accuracies:
         return
-    hint = nearest(metric, [*metrics, *accuracies]) if metric not in metrics else ""
+    hint = did_you_mean(metric, [*metrics, *accuracies]) if metric not in metrics else ""
     raise UserError(
         f"config: optimize={name} is no metric of this cell{hint}; there are {', '.join([*metrics, *accuracies])}; "
         f"METRIC/DETECTOR with {', '.join(config['detector'])}; METRIC/DETECTOR/OOD with {', '.join(config['ood'])}"

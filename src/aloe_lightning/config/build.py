@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
@@ -16,6 +17,8 @@ from aloe_lightning.evaluation.evaluate import EvaluationSettings
 from aloe_lightning.objectives import Objective
 from aloe_lightning.signatures.description import describe
 from aloe_lightning.signatures.source import PACKAGE
+from aloe_lightning.storage.zoo import zoo_card, zoo_name
+from aloe_lightning.training.validation import Validation, ValidationSettings
 
 
 def build(node: Mapping[str, Any], place: str, **supplied: Any) -> Any:
@@ -61,21 +64,29 @@ def build_data(config: Mapping[str, Any], uses_outliers: bool) -> RobustOODData:
 def build_net(config: Mapping[str, Any], data: InDistribution) -> nn.Module:
     """Return the net for the classes and the normalisation of the data; UserError if the data do not state them.
 
-    It has one output more if the objective has a rejection class.
+    It has one output more if the objective has a rejection class. For a net of the zoo the card states what the data do
+    not; UserError if they state something else.
     """
     parameters = describe(config["net"]["_target_"]).parameters
     # A net with its own normalisation has no mean and std by default, and takes those of the data only if told to.
     taken = [key for key in SUPPLIED["net"] if key in parameters]
     taken = [key for key in taken if key == "num_classes" or parameters[key].default is not None]
-    missing = [key for key in taken if getattr(data, key, None) is None and parameters[key].default is not None]
+    name = zoo_name(config["checkpoint"])
+    stated = {} if name is None else zoo_card(name)["net"]
+    supplied: dict[str, Any] = {key: getattr(data, key, None) for key in taken}
+    supplied = {key: stated.get(key) if value is None else value for key, value in supplied.items()}
+    rejects = describe(config["objective"]["_target_"]).constants.get("rejection_class", False)
+    missing = [key for key in taken if supplied[key] is None and (parameters[key].default is not None or rejects)]
     if missing:
         raise UserError(
             f"config: net takes {', '.join(missing)}, which {type(data).__name__} does not state: "
             f"set {', '.join(f'data.{key}' for key in missing)}"
         )
+    for key in taken:
+        if key in stated and not np.allclose(supplied[key], stated[key], rtol=1e-4):
+            raise UserError(f"zoo:{name} was trained with {key} {stated[key]}, the data state {supplied[key]}")
     node = {key: value for key, value in config["net"].items() if not (key in taken and value is None)}
-    supplied = {key: getattr(data, key) for key in taken}
-    if describe(config["objective"]["_target_"]).constants.get("rejection_class") and "num_classes" in taken:
+    if rejects and "num_classes" in taken:
         supplied["num_classes"] += 1
     net: nn.Module = build(node, "net", **supplied)
     return net
@@ -103,3 +114,15 @@ def build_attack(config: Mapping[str, Any]) -> Attack:
 def build_evaluation(config: Mapping[str, Any]) -> EvaluationSettings:
     """Return the settings of the evaluation."""
     return EvaluationSettings(**config["evaluation"])
+
+
+def build_validation(
+    config: Mapping[str, Any], data: RobustOODData, evaluation: EvaluationSettings
+) -> list[Validation]:
+    """Return the validation during the training, reading its images; empty where there is none."""
+    settings, attack = ValidationSettings(**config["validation"]), config["attack"]["eval"]
+    if not settings.every_n_epochs or config["checkpoint"] is not None:
+        return []
+    if attack.get("norm", "linf") != "linf":
+        raise UserError(f"config: validation attacks in the norm linf, attack.eval.norm is {attack['norm']}")
+    return [Validation(settings, data, attack["epsilon"], evaluation, config["seed"])]

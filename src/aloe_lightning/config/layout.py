@@ -10,6 +10,7 @@ SECTIONS = {
     **{name.lower(): f"{ROOT_MODULE}.{name}" for name in ("Attack", "Trainer", "Launcher", "Paths", "Duplicates")},
     "batch": "aloe_lightning.data.BatchSizes",
     "evaluation": "aloe_lightning.evaluation.evaluate.EvaluationSettings",
+    "validation": "aloe_lightning.training.validation.ValidationSettings",
 }
 """Sections of plain keys, each with the class that declares them; `logger` depends on its kind."""
 COLLECTIONS = ("ood", "detector")

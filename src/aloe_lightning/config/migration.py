@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from aloe_lightning.errors import UserError
 from aloe_lightning.storage.cells import cell_name
-from aloe_lightning.storage.files import atomic_write, file_lock, write_json
+from aloe_lightning.storage.files import atomic_write, file_lock, read_json, write_json
 from aloe_lightning.storage.fingerprints import fingerprint_of, fit_fingerprint
 from aloe_lightning.storage.models import FOLDER, TrainedModel
 
@@ -37,10 +38,15 @@ def migrate(outputs: Path) -> None:
     with file_lock(models / ".migration.lock", f"migrating the results in {outputs}"):
         if (models / MARKER).is_file():
             return
-        for folder in sorted(path for path in models.iterdir() if path.is_dir()):
-            _migrate_model(folder, outputs)
-        for file in sorted(outputs.glob("*/*/versions.json")):
-            _migrate_cell(file.parent, outputs)
+        nets = sorted(path for path in models.iterdir() if path.is_dir())
+        cells = sorted(file.parent for file in outputs.glob("*/*/versions.json"))
+        for migrate_one, folder in (*((_migrate_model, net) for net in nets), *((_migrate_cell, c) for c in cells)):
+            try:
+                migrate_one(folder, outputs)
+            except (UserError, OSError):
+                raise
+            except Exception as error:  # damaged facts raise nearly anything
+                log.warning("%s is damaged (%s: %s) and left as it is", folder, type(error).__name__, error)
         (models / MARKER).touch()
 
 
@@ -106,7 +112,7 @@ def _migrate_model(folder: Path, outputs: Path) -> None:
         if (folder / "last.ckpt").is_file():
             log.warning("an unfinished training, if it is of an earlier version, is not continued: %s", folder)
         return
-    metadata = json.loads(file.read_text())
+    metadata = read_json(file)
     old = metadata.get("config", {})
     if "redo" not in old:
         return
@@ -123,14 +129,14 @@ def _migrate_model(folder: Path, outputs: Path) -> None:
 
 def _migrate_cell(folder: Path, outputs: Path) -> None:
     file = folder / "config.json"
-    old = json.loads(file.read_text()) if file.is_file() else {}
+    old = read_json(file)
     if "redo" not in old or not (folder / "records.jsonl").is_file() or _is_custom(old["data"]):
         return  # a cell of custom images is evaluated again, after its net's normalisation was compared
     config = translated(old, outputs)
     place = outputs / config["study"] / config["cell"]
     if (place / "records.jsonl").exists():
         return
-    facts = json.loads((folder / "versions.json").read_text())
+    facts = read_json(folder / "versions.json")
     model = TrainedModel.of(config).folder.absolute()
     write_json(folder / "versions.json", {**facts, "cell": config["cell"], "model": facts["model"] and str(model)})
     _rewrite_scores(folder / "scores.npz")

@@ -43,6 +43,7 @@ class Root:
     seed: Annotated[int, Interval(ge=0, lt=2**31)] = key("random seed of initialisation, order of images and attacks.")
     batch: Node = key("images per step, of all processes together.")
     evaluation: Node = key("settings of the evaluation.")
+    validation: Node = key("accuracy and AUROC of a few images during the training.")
     duplicates: Node = key("search for outliers that are also test images.")
     group: Text = key("group of the runs in W&B; a sweep names itself.")
     study: Text = key("folder of the runs that share a table.")

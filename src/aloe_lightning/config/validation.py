@@ -1,6 +1,5 @@
 """Validate the composed config before anything is built, and report all problems at once with suggestions."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,11 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from aloe_lightning.config import layout
 from aloe_lightning.config.layout import ROOT, Place, places
-from aloe_lightning.errors import UserError
+from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.signatures.checked import converted, is_plain, model_of, reason
 from aloe_lightning.signatures.description import REQUIRED, Description, describe, targets_like
+from aloe_lightning.signatures.types import unit_mistake
 from aloe_lightning.storage.fingerprints import image_node
-from aloe_lightning.storage.zoo import PREFIX, checkpoint_file, zoo_card
+from aloe_lightning.storage.zoo import checkpoint_file, zoo_card, zoo_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -55,7 +55,7 @@ def _check_and_convert(place: Place) -> Iterator[str]:
     try:
         description = describe(place.target)
     except LookupError as error:
-        yield f"{place.path}: {error.args[0]}{nearest(place.target, targets_like(place.target))}"
+        yield f"{place.path}: {error.args[0]}{did_you_mean(place.target, targets_like(place.target))}"
         return
     reserved = {"_target_", *(["name"] if place.labelled else [])}
     given = {key: value for key, value in place.keys.items() if key not in reserved}
@@ -101,7 +101,7 @@ def _unknown(place: Place, name: str, expected: Iterable[str]) -> str:
     if name in layout.SUPPLIED.get(place.path, ()):
         source = f"from the data: set data.{name}" if place.path == "net" else "from the other parts of the config"
         return f"{key} is not set here: it follows {source}"
-    return f"{key} is unknown{nearest(name, list(expected)) or nearest(name, known_keys())}"
+    return f"{key} is unknown{did_you_mean(name, list(expected)) or did_you_mean(name, known_keys())}"
 
 
 def _join(path: str, name: str) -> str:
@@ -122,7 +122,7 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     trainer = content["trainer"]
     if trainer["max_steps"] < 0 and trainer["max_epochs"] < 0 and content["checkpoint"] is None:
         yield "training has no end: set trainer.max_epochs or trainer.max_steps"
-    if str(content["checkpoint"]).startswith(PREFIX):
+    if zoo_name(content["checkpoint"]) is not None:
         yield from _of_the_zoo(content)
     if 0 in (trainer["max_steps"], trainer["max_epochs"]) and content["checkpoint"] is None:
         yield "training has no step: trainer.max_steps and trainer.max_epochs are positive, or -1 if the other is given"
@@ -137,6 +137,10 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
     for name in content["ood"]:
         if name == "id" or not re.fullmatch(r"[\w.-]+", name):  # scores of `id` are those of the data
             yield f"an OOD set cannot be called {name!r}: use letters, digits, '-', '_', and not id"
+    for name in ("epsilon", "train_epsilon", "eval_epsilon"):
+        inherited = name != "epsilon" and content[name] == content["epsilon"]
+        if not inherited and (mistake := unit_mistake(content[name])):
+            yield f"{name} {mistake} as attack.train.epsilon or attack.eval.epsilon"
     for part in ("train", "eval"):
         attack = content["attack"][part]
         whole = float(attack.get("epsilon", 0)).is_integer() and float(attack.get("step_size", 1)).is_integer()
@@ -155,11 +159,11 @@ def _contradictions(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a checkpoint of the zoo; its objective and budget must be those that records will state.
+    """Yield what is wrong with a checkpoint of the zoo; records must state its data, objective and budget.
 
     With images that a given net is only tested on, records state no training.
     """
-    name = content["checkpoint"].removeprefix(PREFIX)
+    name = str(zoo_name(content["checkpoint"]))
     try:
         checkpoint_file(content["checkpoint"])
     except UserError as error:
@@ -168,8 +172,13 @@ def _of_the_zoo(content: Mapping[str, Any]) -> Iterator[str]:
     if str(content["data"].get("_target_", "")).endswith("TestFolder"):
         return
     training = zoo_card(name)["training"]
-    stated = {"objective": content["objective"].get("name"), "train_epsilon": content["attack"]["train"].get("epsilon")}
-    for key, value in {"objective": training["objective"], "train_epsilon": training["epsilon"]}.items():
+    stated = {
+        "data": content["data"].get("name"),
+        "objective": content["objective"].get("name"),
+        "train_epsilon": content["attack"]["train"].get("epsilon"),
+    }
+    expected = {"data": training["data"], "objective": training["objective"], "train_epsilon": training["epsilon"]}
+    for key, value in expected.items():
         if value is not None and value != stated[key]:
             yield f"checkpoint=zoo:{name} was trained with {key}={value}, not {stated[key]}: add {key}={value}"
 
@@ -178,12 +187,6 @@ def _is_demo(node: Mapping[str, Any]) -> bool | None:
     """Return whether a set is of the embedded demo; None for a class from outside, which goes with any data."""
     target = str(node.get("_target_", ""))
     return target.startswith("aloe_lightning.data.Demo") if target.startswith("aloe_lightning.") else None
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return a "did you mean" question for the end of a message; "" if no known name is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def known_keys() -> list[str]:

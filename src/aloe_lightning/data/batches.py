@@ -23,12 +23,14 @@ class Batch(NamedTuple):
         labels: int64 (B,).
         outliers: (B', 3, 32, 32), empty for objectives without outliers.
         seed: seed of everything random that is done with this batch.
+        weight: number of inliers over the mean number of those of all processes, 1 except in an epoch's last batch.
     """
 
     inliers: Tensor
     labels: Tensor
     outliers: Tensor
     seed: int = 0
+    weight: float = 1.0
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a generator on the batch's device for one purpose, such as `augmentation`."""
@@ -36,19 +38,21 @@ class Batch(NamedTuple):
 
 
 class BatchIndices(NamedTuple):
-    """Indices of the inliers (B,) and outliers (B',) of one batch, and its seed."""
+    """Indices of the inliers (B,) and outliers (B',) of one batch, its seed and weight."""
 
     inliers: Tensor
     outliers: Tensor
     seed: int
+    weight: float
 
 
 class EpochSampler(Sampler[BatchIndices]):
     """Sampler of the batches of an epoch: one pass over the inliers, each batch with its share of outliers.
 
     The order is a function of seed and epoch alone. No outlier is repeated in an epoch unless there are too few, and
-    then every outlier is used k times before any is used k + 1 times. Several processes share an epoch evenly; a
-    remainder that is not divisible by their number is omitted in that epoch.
+    then every outlier is used k times before any is used k + 1 times. Several processes share the batches of one
+    evenly. In the last batch one may have an image more, which its weight states; if there are fewer images than
+    processes, they join the batch before.
 
     Outliers come `shuffled`, or, from a file too large for that, in `blocks`: in the order of the file from a random
     position on, a separate block for each process.
@@ -88,25 +92,33 @@ class EpochSampler(Sampler[BatchIndices]):
         self.skipped = count
 
     def __len__(self) -> int:
-        return -(-(self.num_inliers // rank_and_world_size()[1]) // self.inlier_batch)
+        world = rank_and_world_size()[1]
+        full, rest = divmod(self.num_inliers, self.inlier_batch * world)
+        return full + (rest >= world)
 
     def __iter__(self) -> Iterator[BatchIndices]:
         rank, world = rank_and_world_size()
         order = generator(self.seed, "order", self.epoch)
-        share = self.num_inliers // world
-        inliers = torch.randperm(self.num_inliers, generator=order)[: share * world][rank::world]
-        count = len(self) * self.outlier_batch
+        inliers = torch.randperm(self.num_inliers, generator=order)[rank::world]
+        last, batch = len(self) - 1, self.inlier_batch * world
+        joins = 0 < self.num_inliers % batch < world
+        count = len(self) * self.outlier_batch + joins * self._outliers_beside(1)
         if self.choose_outliers is None:
             outliers = self._outliers(count, order)
         else:
             outliers = self.choose_outliers(self._outliers(CANDIDATES * count, order), self.epoch)
         first, self.skipped = self.skipped, 0
         for step in range(first, len(self)):
-            inlier_batch = inliers[step * self.inlier_batch : (step + 1) * self.inlier_batch]
-            outlier_batch = outliers[step * self.outlier_batch : (step + 1) * self.outlier_batch]
-            # The last batch has fewer outliers in the same proportion.
-            outlier_batch = outlier_batch[: -(-len(inlier_batch) * self.outlier_batch // self.inlier_batch)]
-            yield BatchIndices(inlier_batch, outlier_batch, seed_of(self.seed, "batch", self.epoch, step, rank))
+            begin, begin_outliers = step * self.inlier_batch, step * self.outlier_batch
+            chosen = inliers[begin:] if step == last else inliers[begin : begin + self.inlier_batch]
+            beside = outliers[begin_outliers : begin_outliers + self._outliers_beside(len(chosen))]
+            in_all = self.num_inliers - step * batch if step == last else batch
+            seed = seed_of(self.seed, "batch", self.epoch, step, rank)
+            yield BatchIndices(chosen, beside, seed, len(chosen) * world / in_all)
+
+    def _outliers_beside(self, inliers: int) -> int:
+        """Return the number of outliers in a batch with so many inliers, in the proportion of a full one."""
+        return -(-inliers * self.outlier_batch // self.inlier_batch)
 
     def _outliers(self, count: int, order: torch.Generator) -> Tensor:
         """Return the indices (count,) of this process's outliers in this epoch; empty if there are no outliers."""
@@ -131,4 +143,4 @@ class TrainingImages(Dataset[Batch]):
         assert self.inliers.labels is not None
         inliers, labels = self.inliers.take(indices.inliers), self.inliers.labels[indices.inliers]
         outliers = inliers[:0] if self.outliers is None else self.outliers.take(indices.outliers)
-        return Batch(inliers, labels, outliers, indices.seed)
+        return Batch(inliers, labels, outliers, indices.seed, indices.weight)

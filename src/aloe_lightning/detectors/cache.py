@@ -4,13 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from aloe_lightning.detectors.detector import CacheableDetector, Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
-from aloe_lightning.storage.files import atomic_write
+from aloe_lightning.storage.files import atomic_write, parse_json
 
 
 def write_fitted(folder: Path, name: str, fitted: Fitted) -> None:
@@ -27,10 +26,11 @@ def read_fitted(folder: Path, name: str, detector: CacheableDetector, net: nn.Mo
     """Read the fit that `write_fitted` wrote; UserError if a file is missing, damaged, or belongs to another net."""
     file = folder / f"{name}.safetensors"
     try:
-        settings = json.loads((folder / f"{name}.json").read_text())
+        settings = parse_json((folder / f"{name}.json").read_bytes())
         return detector.from_state(net, settings, load_file(file) if file.is_file() else {})
-    except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
-        raise UserError(f"cannot read the fitted detector {name} in {folder.absolute()}: {error}") from error
+    except Exception as error:  # damaged values raise nearly anything
+        place = folder.absolute() / name
+        raise UserError(f"cannot read the fitted detector {place} ({error}): remove it to fit it again") from error
 
 
 @dataclass(frozen=True)

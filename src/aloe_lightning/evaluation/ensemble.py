@@ -58,7 +58,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What each member of an attack on scores found.
+    """Results of each member of an attack on scores.
 
     Attributes:
         arrays: arrays (N,) in the order of each test set.

@@ -81,7 +81,7 @@ def evaluate(
     settings: EvaluationSettings,
     *,
     seed: int = 0,
-    label: str = "",
+    label: str | None = "",
     data: FitData | None = None,
     store: BatchStore | None = None,
 ) -> Evaluation:
@@ -98,7 +98,7 @@ def evaluate(
             `ScoreAttack` attacks each detector through its own score instead.
         settings: batch size, subsets, precision.
         seed: random seed of the initial noise, which depends only on seed, set and position of an image.
-        label: prefix of the progress display.
+        label: prefix of the progress display; None for no display.
         data: images to fit detectors on, for those that require it.
         store: keeps the scores of each batch, so that an interrupted evaluation continues.
 
@@ -138,12 +138,12 @@ def evaluate(
 
 
 def _score_set(
-    store: BatchStore, size: int, label: str, furthest: Furthest, scorer: BatchScorer, dataset: EvaluationSet
+    store: BatchStore, size: int, label: str | None, furthest: Furthest, scorer: BatchScorer, dataset: EvaluationSet
 ) -> BatchScores:
     """Score a test set on all processes; each returns the scores of the whole set."""
     rank, world_size = rank_and_world_size()
     indices = torch.arange(rank, len(dataset.images), world_size)
-    title = f"{label} attacking {dataset.name}".strip() if rank == 0 else None
+    title = None if rank or label is None else f"{label} attacking {dataset.name}".strip()
     batches = list(batched_with_oom_retry(partial(scored_once, scorer, dataset, store, furthest), indices, size, title))
     if world_size > 1:
         gathered: list[list[BatchScores]] = [[] for _ in range(world_size)]

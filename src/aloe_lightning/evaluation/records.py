@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.scores import Condition
 from aloe_lightning.metrics import ood_metrics, tied_pairs
-from aloe_lightning.storage.files import atomic_write
+from aloe_lightning.storage.files import atomic_write, parse_json
 
 if TYPE_CHECKING:
     from aloe_lightning.evaluation.evaluate import Evaluation
@@ -167,10 +167,10 @@ def read_records(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         try:
-            content = json.loads(line)
+            content = parse_json(line)
         except ValueError as error:
             raise UserError(f"{path.absolute()}, line {number}: not JSON ({error}); run the cell again") from error
-        if not isinstance(content, dict) or set(content) != names:
+        if not isinstance(content, dict) or set(content) != names or not isinstance(content["value"], int | float):
             raise UserError(f"{path.absolute()}, line {number}: not a record of this version; run the cell again")
         records.append(Record(**content))
     return records

@@ -16,16 +16,20 @@ class LastLayer(NamedTuple):
     Attributes:
         features: input of that layer (N, C), the last pooled features.
         logits: output of the net (N, K).
-        layer: the layer.
+        weight: weights of the layer for these logits (K, C).
+        bias: its bias (K,); None if it has none.
     """
 
     features: Tensor
     logits: Tensor
-    layer: nn.Linear
+    weight: Tensor
+    bias: Tensor | None
 
 
 def last_layer(net: nn.Module, images: Tensor) -> LastLayer:
     """Run a net on images (N, 3, H, W) and return the input of its last linear layer, differentiable in the images.
+
+    The logits may be the first outputs of the layer, as those of a net with a rejection class are.
 
     Raises:
         UserError: if the logits are not the output of a linear layer, as in a compiled or traced net.
@@ -42,13 +46,15 @@ def last_layer(net: nn.Module, images: Tensor) -> LastLayer:
     finally:
         for handle in handles:
             handle.remove()
-    if not calls or calls[-1][1].ndim != 2 or not (calls[-1][2] is logits or torch.equal(calls[-1][2], logits)):
+    count = logits.shape[-1]
+    is_linear = bool(calls) and calls[-1][1].ndim == logits.ndim == 2
+    if not is_linear or not (calls[-1][2] is logits or torch.equal(calls[-1][2][:, :count], logits)):
         raise UserError(
             f"the logits of {type(net).__name__} are not the output of a torch.nn.Linear of pooled features, so this "
             "detector cannot be had on it: name layers for Mahalanobis, or use detectors that read logits"
         )
     layer, features, _ = calls[-1]
-    return LastLayer(features, logits, layer)
+    return LastLayer(features, logits, layer.weight[:count], None if layer.bias is None else layer.bias[:count])
 
 
 class WithFeatures(Classifier):

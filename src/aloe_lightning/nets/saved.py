@@ -13,6 +13,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.nets.classifier import Normalize
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt, Text
+from aloe_lightning.storage.files import zip_damage
 
 
 @checked
@@ -86,6 +87,8 @@ def load_program(path: str | Path) -> nn.Module:
     if not file.is_file():
         raise UserError(f"no net at {file.absolute()}: correct the path")
     try:
+        if damage := zip_damage(file):  # torch would run it all the same
+            raise ValueError(damage)
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             is_script = any("/code/" in name for name in names)
@@ -99,8 +102,9 @@ def load_program(path: str | Path) -> nn.Module:
             return ExportedNet(torch.export.load(file))
     except UserError:
         raise
-    except (zipfile.BadZipFile, RuntimeError, ValueError, KeyError, OSError) as error:
-        raise UserError(f"cannot read the net {file.absolute()}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # torch raises whatever the damage suggests
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"cannot read the net {file.absolute()}: {reason}") from error
     raise UserError(
         f"{file.absolute()} is neither TorchScript nor torch.export: for a state dict choose net=torchvision, net=timm "
         "or net._target_=mine.Net, and checkpoint="

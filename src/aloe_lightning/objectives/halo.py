@@ -16,6 +16,7 @@ from aloe_lightning.objectives.optim import Optim
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import ONE_NET, NonNegativeFloat, Text
 from aloe_lightning.storage.weights import load_weights
+from aloe_lightning.storage.zoo import checkpoint_file
 
 
 def divergence_from(clean: Tensor) -> LogitsLoss:
@@ -40,8 +41,8 @@ class HALO(Objective):
         outlier_weight: lambda, the authors' eta.
         consistency_weight: beta.
         helper_weight: gamma.
-        helper: weights of the helper, a net of the same architecture trained by objective=original; required for
-            training unless helper_weight is 0.
+        helper: weights of the helper, a net of the same architecture trained by objective=original, as a file or
+            `zoo:NAME`; required for training unless helper_weight is 0.
 
     Raises:
         UserError: if the attack starts at the clean image, where the divergence has no gradient; at the beginning of a
@@ -88,7 +89,7 @@ class HALO(Objective):
         super().on_fit_start()
         if self.helper_weight == 0:
             return
-        if self.helper is None or not Path(self.helper).expanduser().is_file():
+        if self.helper is None or not checkpoint_file(self.helper).is_file():
             problem = "is not given" if self.helper is None else f"is no file: {Path(self.helper).absolute()}"
             raise UserError(
                 f"objective.helper {problem}: give weights of the same net trained by objective=original, "

@@ -16,11 +16,11 @@ from aloe_lightning.data import Batch, OutlierMining, RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.losses import cross_entropy, uniform_cross_entropy
 from aloe_lightning.nets import RejectionNet
-from aloe_lightning.objectives.divergence import stop_diverged
 from aloe_lightning.objectives.optim import Optim
 from aloe_lightning.runtime.seeding import seed_of
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NonNegativeFloat
+from aloe_lightning.storage.divergence import stop_diverged
 
 LogitsLoss = Callable[[Tensor], Tensor]
 """Logits (N, K) -> (N,)."""
@@ -78,6 +78,7 @@ class Objective(LightningModule):
         self.inner_batchnorm = inner_batchnorm
         self.outlier_weight = outlier_weight
         self.joint_forward = joint_forward
+        self._batch_weight = 1.0
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -124,6 +125,11 @@ class Objective(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout and other randomness of the net by the batch, so that a resumed training draws the same."""
         torch.manual_seed(seed_of(batch.seed, "net"))
+        self._batch_weight = batch.weight
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Weigh the loss, so that the mean gradient of all processes is that of their images in one batch."""
+        super().backward(loss if self._batch_weight == 1 else loss * self._batch_weight, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the outliers that were chosen for the current epoch."""
@@ -152,7 +158,7 @@ class Objective(LightningModule):
             return
         loss = loss.detach()
         if not torch.isfinite(loss):
-            stop_diverged(self.net, loss, batch, self.global_step, Path(self.trainer.default_root_dir))
+            stop_diverged(self.net, loss, batch._asdict(), self.global_step, Path(self.trainer.default_root_dir))
         values = {"train/loss": loss, "train/lr": torch.tensor(self.optimizers().param_groups[0]["lr"])}  # type: ignore[union-attr]
         kind = "adversarial" if self.perturbs_inliers else "clean"
         values |= self._inlier_values(z, batch.labels, kind)

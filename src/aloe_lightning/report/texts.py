@@ -4,10 +4,7 @@ A caption states data, counts, attack and conventions. The notes compare the ord
 list missing cells, trainings and machines.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,6 +14,7 @@ from aloe_lightning.paper.published import published_numbers
 from aloe_lightning.report.frame import attacked_as_trained
 from aloe_lightning.report.runs import Collection, Groups, Run
 from aloe_lightning.storage.cells import facts_of
+from aloe_lightning.storage.files import read_json
 
 CLASSIFIER = "Attacked by PGD on the cross-entropy of the true class, in percent."
 THRESHOLD = "The threshold has a TPR of 95 % on the clean images."
@@ -174,7 +172,7 @@ def _places(rows: pd.DataFrame) -> set[tuple[str, str, str, float]]:
 
 def _training_of(run: Run) -> str:
     """Describe the training of a run's net; "" if its folder lacks the facts."""
-    config, sizes = _read(run.folder / "config.json"), _read(run.folder / "data.json")
+    config, sizes = read_json(run.folder / "config.json"), read_json(run.folder / "data.json")
     if not config or not sizes.get("train"):
         return ""
     trainer, batch = config["trainer"], config["batch"]
@@ -195,8 +193,3 @@ def _machine_of(run: Run) -> str:
     uses = {"trained": facts.get("train_precision"), "evaluated": facts.get("precision")}
     machine += [f"{use} in {precision}" for use, precision in uses.items() if precision]
     return f"{', '.join(filter(None, machine))}, Python {facts.get('python')}: {packages}"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return facts

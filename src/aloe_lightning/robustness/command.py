@@ -16,7 +16,7 @@ from aloe_lightning.detectors import Detector
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.evaluate import Evaluation
 from aloe_lightning.evaluation.records import SIDES, Cell, Record, records_of, write_records
-from aloe_lightning.nets import LibraryNet
+from aloe_lightning.nets import LibraryNet, RejectionNet
 from aloe_lightning.robustness.attack import kind_of
 from aloe_lightning.robustness.evaluate import evaluate
 from aloe_lightning.robustness.images import Images, images_of
@@ -31,6 +31,7 @@ from aloe_lightning.storage.cache import content_hash
 from aloe_lightning.storage.cells import cell_name, custom_data_fingerprint, file_digest
 from aloe_lightning.storage.files import write_json
 from aloe_lightning.storage.weights import load_weights
+from aloe_lightning.storage.zoo import zoo_name
 
 log = logging.getLogger(__name__)
 COMPARED = ("size", "epsilon", "norm", "preset", "attack", "seed", "counts", "pixels")
@@ -78,6 +79,10 @@ def evaluate_given(
     parameter = describe(config["net"]["_target_"]).parameters.get("mean")
     # The builder gives mean and std of the data to a net that requires them; before any other net they are put here.
     mean, std = (data.mean, data.std) if parameter is None or parameter.default is None else (None, None)
+    if describe(config["objective"]["_target_"]).constants.get("rejection_class"):
+        if data.num_classes is None:
+            raise UserError("a net with a rejection class has one output more than classes: set data.num_classes")
+        net = RejectionNet(net, data.num_classes)
     result = evaluate(
         net,
         _limited(images_of("id", data.test, size, count or 16), settings["max_id"]),
@@ -89,7 +94,7 @@ def evaluate_given(
         seed=config["seed"],
         batch_size=count,
         folder=folder,
-        name=config["net"]["name"],
+        name=zoo_name(config["checkpoint"]) or config["net"]["name"],
         mean=mean,
         std=std,
     )

@@ -21,6 +21,7 @@ from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warni
 from aloe_lightning.robustness.result import Result
 from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors, settings_text
 from aloe_lightning.robustness.subject import in_pixels, subject_of
+from aloe_lightning.signatures.types import unit_mistake
 from aloe_lightning.storage.batches import BatchStore, digest_of_net
 from aloe_lightning.storage.cache import content_hash
 
@@ -83,11 +84,8 @@ def evaluate(
     """
     _check_names(ood_data, sides)
     named = detectors_of(detectors)
-    if attack is None and norm == "linf" and 0 < eps < 0.5:
-        raise UserError(
-            f"eps counts steps of 1/255 (got {eps:.4g}, which is {255 * eps:.4g}/255 as a fraction of the range of a "
-            f"pixel): for 8/255 give eps=8; a budget below half a step needs an attack=, such as PGD(epsilon={eps:.4g})"
-        )
+    if attack is None and (mistake := unit_mistake(eps)):
+        raise UserError(f"eps {mistake} by an attack=, such as PGD(epsilon={eps:.4g})")
     maximiser: Any = attack_of(preset, eps, norm) if attack is None else attack
     net = in_pixels(net_or_score, mean, std)[0]
     stated = sizes_of(net)

@@ -168,4 +168,4 @@ def _histograms(result: Reported, name: str) -> str:
             axis.set_title(f"{detector}, {condition}", fontsize=10)
             axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].legend(frameon=False, fontsize=8)
-    return Drawing("Scores", "", f"robustness-{name}", figure).svg()
+    return Drawing("Scores", "", f"robustness-{name}", figure).scrolling()

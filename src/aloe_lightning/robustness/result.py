@@ -1,10 +1,8 @@
 """The result of an evaluation: scores of every image, numbers with intervals, a table, a report, files."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from aloe_lightning.evaluation.records import Side
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.report.leaderboard import ENTRY, Entry
 from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, headings_of, numbers_of
-from aloe_lightning.storage.files import write_json
+from aloe_lightning.runtime.environment import package_versions
+from aloe_lightning.storage.files import parse_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +95,7 @@ class Result:
             sides=list(self.sides),
             accuracy=self.accuracy,
             numbers=rows.to_dict("records"),
-            packages={name: version(name) for name in ("aloe-lightning", "torch")},
+            packages=package_versions("torch"),
         )
 
     def report(self, folder: str | Path) -> Path:
@@ -126,7 +125,7 @@ class Result:
         """
         place = Path(folder).expanduser()
         try:
-            content = json.loads((place / "result.json").read_text())
+            content = parse_json((place / "result.json").read_bytes())
             return cls(scores=Scores.load(place / "scores.npz"), **content)
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"no result of an evaluation in {place.absolute()}: {error}") from error
+            raise UserError(f"no result of an evaluation: {place.absolute() / 'result.json'}: {error}") from error

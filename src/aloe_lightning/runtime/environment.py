@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from aloe_lightning import __version__
 from aloe_lightning.runtime.processor import processor_name
 
-PACKAGES = ("aloe-lightning", "torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "omegaconf", "numpy")
 
 
 def environment_of(device: torch.device) -> dict[str, Any]:
@@ -25,5 +26,10 @@ def environment_of(device: torch.device) -> dict[str, Any]:
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": package_versions(*PACKAGES),
     }
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Return the version of the code that runs, which an installation of another copy does not change, and others'."""
+    return {"aloe-lightning": __version__, **{name: version(name) for name in names}}

@@ -22,6 +22,16 @@ Text = Annotated[str, Len(1)]
 """A non-empty text."""
 
 
+def unit_mistake(eps: float) -> str:
+    """Return why a budget that counts 1/255 pixel steps is surely meant as a fraction; "" for a plausible one."""
+    if not 0 < eps < 0.5:
+        return ""
+    return (
+        f"counts steps of 1/255 (got {eps:.4g}, which is {255 * eps:.4g}/255 as a fraction of the range of a pixel): "
+        "8/255 is 8; a budget below half a step is given"
+    )
+
+
 @dataclass(frozen=True)
 class Effect:
     """Annotation that limits which results the value of a parameter affects; without it, all results."""

@@ -48,11 +48,12 @@ class BatchStore:
         try:
             with np.load(file, allow_pickle=False) as content:
                 arrays = {key: content[key] for key in content.files}
+            stored = int(arrays.pop(DIGEST))
         except FileNotFoundError:
             return None
         except Exception:  # damaged, and zipfile and numpy raise whatever the damage suggests: compute it again
             return None
-        if int(arrays.pop(DIGEST, -1)) != digest:
+        if stored != digest:
             raise UserError(
                 f"batch {position} of {name.partition('/')[0]} has other images than when {file} was written: the data "
                 "have changed, their order is random, or the batches are of another size; choose another folder="

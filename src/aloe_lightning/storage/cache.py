@@ -7,9 +7,12 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write, file_lock
+
+Content = TypeVar("Content")
 
 
 def cache_folder() -> Path:
@@ -36,6 +39,19 @@ def identity_of(files: Iterable[Path], base: Path) -> str:
             raise UserError(f"{file} is a pipe, a socket or a folder, not a file: remove it")
         facts.append((file.relative_to(base).as_posix(), status.st_size, status.st_mtime_ns))
     return content_hash(str(base.absolute()), facts)
+
+
+def read_cached(path: Path, read: Callable[[Path], Content]) -> Content:
+    """Return what `read` makes of a cached file; a damaged one is removed, so that it is made again.
+
+    Raises:
+        UserError: if `read` raises anything.
+    """
+    try:
+        return read(path)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise UserError(f"{path} was damaged and is removed: run again to make it anew") from error
 
 
 def cached(name: str, make: Callable[[Path], None]) -> Path:

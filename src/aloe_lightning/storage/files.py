@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,36 @@ def file_lock(lock: Path, activity: str) -> Iterator[None]:
         held.release()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty, with a warning if the file is damaged, if there is none."""
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text; ValueError if it is damaged, also for brackets nested without end."""
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def zip_damage(path: Path) -> str:
+    """Return the first part of a zip archive that differs from its checksum, which torch does not compare; "" if none.
+
+    An archive of `torch.serialization.set_crc32_options(False)` has no right checksums.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = archive.testzip()
+    except Exception as error:  # zipfile raises whatever the damage suggests
+        return f"no intact archive ({error})"
+    return "" if name is None else f"{name} differs from its checksum"
+
+
+def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
+    """Return the object in a JSON file; empty if there is none, or, with a warning, if it is damaged or lacks a key."""
+    try:
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:
         content = None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not content.keys() >= set(required):
         log.warning("ignoring %s: it is damaged", path)
         return {}
     return content

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from aloe_lightning.signatures.description import describe
+from aloe_lightning.storage.zoo import checkpoint_file
 
 Subject = Literal["training", "cell", "table"]
 
@@ -66,6 +67,8 @@ def fingerprint_of(config: DictConfig | Mapping[str, Any], subject: Subject) -> 
             return _digest(reduced.training())
         shared = {key: reduced.relevant(key) for key in TABLE_KEYS}
         if subject == "table":
+            # A step of 1.25 epsilon is one setting at all budgets.
+            shared["attack"]["train"] |= reduced.expressions("attack.train")
             objective = reduced.settings(reduced.value("objective"), table=True)
             return _digest({**shared, "objective": objective | {"class": ""}})
         return _digest({**shared, **{key: reduced.relevant(key) for key in ("objective", "detector", "checkpoint")}})
@@ -140,6 +143,13 @@ class _ResultSettings:
             return self.named_settings(value)
         return self.settings(value) if isinstance(value, dict) else value
 
+    def expressions(self, place: str) -> dict[str, str]:
+        """Return the keys of a node, epsilon apart, that the config computes from others, as they are written there."""
+        if not isinstance(self.config, DictConfig):
+            return {}
+        node: Any = OmegaConf.to_container(OmegaConf.select(self.config, place), resolve=False)
+        return {key: v for key, v in node.items() if key != "epsilon" and isinstance(v, str) and "${" in v}
+
     def named_settings(self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False) -> dict[str, Any]:
         """Return the settings of a named node that affect results, and the data root if files are not verified."""
         unverified = {} if self.verified else {"unverified": self.root}
@@ -148,17 +158,20 @@ class _ResultSettings:
     def settings(
         self, node: Mapping[str, Any], *ignored_keys: str, training: bool = False, table: bool = False
     ) -> dict[str, Any]:
-        """Return the class of a node, and its non-default arguments that affect results."""
+        """Return the class of a node, its version if it has one, and its non-default arguments that affect results."""
         description = describe(str(node["_target_"]))
         ignored = {"nothing": True, "test images": training, "location": self.verified, "one net": table}
         ignored_effects = {effect for effect, is_ignored in ignored.items() if is_ignored}
         relevant: dict[str, Any] = {"class": description.identity}
+        if "version" in description.constants:
+            relevant["version"] = description.constants["version"]
         for name, value in node.items():
             parameter = description.parameters.get(name)
             if name in ("_target_", "name", *ignored_keys) or (parameter and parameter.effect in ignored_effects):
                 continue
             if parameter is None or _plain(parameter.default) != _plain(value):
-                relevant[name] = self._portable(value)
+                weights = parameter is not None and parameter.effect == "one net"
+                relevant[name] = _content_of(str(value)) if weights else self._portable(value)
         return relevant
 
     def training(self) -> dict[str, Any]:
@@ -185,6 +198,12 @@ class _ResultSettings:
         """Make paths of verified files relative to the data root."""
         is_portable = isinstance(value, str) and self.root and self.verified
         return value.removeprefix(self.root) if is_portable else _plain(value)
+
+
+def _content_of(weights: str) -> str:
+    """Return the SHA-256 of a file of weights, wherever it is; its name if there is none."""
+    file = checkpoint_file(weights)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else weights
 
 
 def _plain(value: Any) -> Any:

@@ -62,12 +62,14 @@ class TrainedModel:
     @property
     def metadata(self) -> dict[str, Any]:
         """Seconds, steps, sizes and digests of the training, and its config; empty before its end."""
-        return read_json(self.folder / "model.json")
+        return read_json(self.folder / "model.json", ("seconds", "steps", "trained_on", "sizes", "config"))
 
     @property
     def progress(self) -> dict[str, float]:
         """`step`, `steps`, `seconds` and processor `threads` of an unfinished training; empty if there is none."""
-        return read_json(self.folder / "progress.json") if self.checkpoint.is_file() else {}
+        if not self.checkpoint.is_file():
+            return {}
+        return read_json(self.folder / "progress.json", ("step", "steps", "seconds"))
 
     def start(self, *, discard: bool) -> None:
         """Create the folder; `discard` removes the files of an earlier training."""

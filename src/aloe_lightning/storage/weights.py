@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.storage.files import atomic_write
+from aloe_lightning.storage.files import atomic_write, zip_damage
 from aloe_lightning.storage.zoo import checkpoint_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params", "weights")
@@ -95,8 +95,12 @@ def read_checkpoint(file: Path) -> Any:
         start = _first_bytes(file)
         if start[8:9] == b"{":  # safetensors, whatever the file is called
             return load_file(file)
+        if start.startswith(b"PK") and (damage := zip_damage(file)):
+            raise UserError(f"cannot read the checkpoint {file.absolute()}: {damage}; it is truncated or damaged")
         with torch.serialization.safe_globals(HARMLESS), file.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # torch raises whatever the damage suggests
         if isinstance(error, OSError) and error.strerror:
             raise UserError(f"cannot read the checkpoint {file.absolute()}: {error.strerror}") from error

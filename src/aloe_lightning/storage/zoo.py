@@ -1,11 +1,10 @@
 """Files of the zoo: nets that are installed with the package, a file of weights and a card each. Imports no torch."""
 
-import difflib
 import hashlib
 from pathlib import Path
 from typing import Any
 
-from aloe_lightning.errors import UserError
+from aloe_lightning.errors import UserError, did_you_mean
 from aloe_lightning.storage.files import read_json
 
 FOLDER = Path(__file__).parents[1] / "zoo" / "weights"
@@ -27,8 +26,7 @@ def zoo_card(name: str) -> dict[str, Any]:
     """
     names = zoo_names()
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f", did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, names, cutoff=0.4) or "."
         raise UserError(f"no net {name!r} in the zoo{hint} It has: {', '.join(names) or 'none yet'}")
     return read_json(FOLDER / f"{name}.json")
 
@@ -47,7 +45,13 @@ def zoo_weights(name: str) -> Path:
     return file
 
 
+def zoo_name(checkpoint: str | Path | None) -> str | None:
+    """Return the name in a `checkpoint=zoo:NAME`; None for a file, or for no checkpoint."""
+    text = str(checkpoint)
+    return text.removeprefix(PREFIX) if text.startswith(PREFIX) else None
+
+
 def checkpoint_file(checkpoint: str | Path) -> Path:
     """Return the file of a `checkpoint=`: a path, or a net of the zoo as `zoo:NAME`."""
-    text = str(checkpoint)
-    return zoo_weights(text.removeprefix(PREFIX)) if text.startswith(PREFIX) else Path(checkpoint).expanduser()
+    name = zoo_name(checkpoint)
+    return Path(checkpoint).expanduser() if name is None else zoo_weights(name)

@@ -14,6 +14,11 @@ CURVES = {
     "inlier_confidence_clean": "Confidence on clean inliers",
     "outlier_confidence_adversarial": "Confidence on perturbed outliers",
 }
+VALIDATION = {
+    "Accuracy, validation": ["val/accuracy"],
+    "AUROC, validation, clean and attacked": ["val/auroc_clean", "val/auroc_attacked"],
+}
+"""Curves of runs with `validation.every_n_epochs`."""
 METHOD = "objective/name"
 
 
@@ -86,8 +91,8 @@ def panels_of(wr: Any) -> dict[str, list[Any]]:
         "Scores": [wr.MediaBrowser(title="Scores of OE and ALOE", media_keys=["result/scores"])],
         "Tables": [wr.WeavePanelSummaryTable(table_name="result/table")],
         "Training": [
-            wr.LinePlot(title=title, x="trainer/global_step", y=[f"train/{name}"], groupby=METHOD)
-            for name, title in CURVES.items()
+            wr.LinePlot(title=title, x="trainer/global_step", y=names, groupby=METHOD)
+            for title, names in {**{CURVES[name]: [f"train/{name}"] for name in CURVES}, **VALIDATION}.items()
         ],
     }
 

@@ -37,8 +37,8 @@ def resolved_precision(config: dict[str, Any], model: TrainedModel, net: nn.Modu
     def decide() -> str:
         if config["checkpoint"] is not None:
             return FLOAT32  # nothing is trained
-        stored = {} if config["recompute"] == "training" else read_json(model.precision)
-        if not stored:
+        stored = {} if config["recompute"] == "training" else read_json(model.precision, ("precision", "reason"))
+        if stored.get("precision") not in (FLOAT32, BFLOAT16):
             stored = measured_precision(net, (IMAGES, 3, size, size), _device(config["trainer"]))
             model.folder.mkdir(parents=True, exist_ok=True)
             write_json(model.precision, stored)

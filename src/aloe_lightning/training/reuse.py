@@ -9,10 +9,11 @@ from pytorch_lightning import Trainer
 from aloe_lightning.data import RobustOODData
 from aloe_lightning.errors import UserError
 from aloe_lightning.objectives import Objective
-from aloe_lightning.objectives.divergence import require_finite_weights
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size
 from aloe_lightning.runtime.environment import environment_of
 from aloe_lightning.runtime.progress import duration
+from aloe_lightning.storage.cells import file_digest
+from aloe_lightning.storage.divergence import require_finite_weights
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.storage.weights import load_weights, save_weights
 from aloe_lightning.training.callbacks import StateSaver
@@ -67,7 +68,7 @@ def trained_weights(
                 log.info("%s: trained in %s", label, duration(saver.training_seconds))
                 about = {**{key: config[key] for key in DECIDING_PARTS}, "attack": config["attack"]["train"]}
                 save_weights(model.weights, objective.net, about)
-                model.finish(metadata)
+                model.finish({**metadata, "weights": file_digest(model.weights)})
     return metadata
 
 
@@ -78,8 +79,13 @@ def _stored(
     if not (model.trained_by_this_command or (model.is_trained and config["recompute"] != "training")):
         return None
     _require_same_images(model, data)
+    if (metadata := model.metadata).get("weights", digest := file_digest(model.weights)) != digest:
+        raise UserError(
+            f"{model.weights.absolute()} is damaged or replaced: its SHA-256 is not that of model.json; "
+            "recompute=training trains the net again, checkpoint= takes the file as it is"
+        )
     load_weights(model.weights, objective.net)
-    return model.metadata
+    return metadata
 
 
 def _metadata(config: dict[str, Any], trainer: Trainer, data: RobustOODData, saver: StateSaver) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 
 from aloe_lightning.data import RobustOODData
@@ -16,6 +16,7 @@ from aloe_lightning.objectives import Objective
 from aloe_lightning.runtime.devices import assigned_devices
 from aloe_lightning.runtime.distributed import on_first_process
 from aloe_lightning.runtime.process import Stopped
+from aloe_lightning.storage.files import zip_damage
 from aloe_lightning.storage.models import TrainedModel
 from aloe_lightning.training.callbacks import StateSaver, TrainingProgress
 
@@ -39,8 +40,10 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message=f".*{message}.*")
 
 
-def build_trainer(settings: dict[str, Any], logger: Logger, saver: StateSaver, label: str) -> Trainer:
-    """Return a Lightning trainer with the arguments of the config's section `trainer`.
+def build_trainer(
+    settings: dict[str, Any], logger: Logger, saver: StateSaver, label: str, *callbacks: Callback
+) -> Trainer:
+    """Return a Lightning trainer with the arguments of the config's section `trainer`, and with further callbacks.
 
     It leaves our batches as they are: `EpochSampler` shares them among processes (`use_distributed_sampler=False`).
 
@@ -51,7 +54,7 @@ def build_trainer(settings: dict[str, Any], logger: Logger, saver: StateSaver, l
         return Trainer(
             **{**settings, "devices": assigned_devices(settings["devices"])},
             logger=logger,
-            callbacks=[TrainingProgress(label), saver],
+            callbacks=[TrainingProgress(label), saver, *callbacks],
             default_root_dir=saver.model.folder,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -87,9 +90,11 @@ def saved_state(model: TrainedModel, device: torch.device) -> str | None:
     if not model.checkpoint.is_file():
         return None
     try:
-        step = torch.load(model.checkpoint, map_location="cpu", weights_only=True)["global_step"]
+        if damage := zip_damage(model.checkpoint):
+            raise ValueError(damage)
+        step = int(torch.load(model.checkpoint, map_location="cpu", weights_only=True)["global_step"])
     except Exception as error:  # torch raises whatever the damage suggests
-        log.warning("%s is damaged (%s): training from the beginning", model.checkpoint, type(error).__name__)
+        log.warning("%s is damaged (%s): training from the beginning", model.checkpoint, error or type(error).__name__)
         return None
     log.info("resuming after step %d of an interrupted training: %s", step, model.folder)
     before, now = int(model.progress.get("threads", 0)), torch.get_num_threads()

@@ -19,6 +19,7 @@ from aloe_lightning.evaluation.records import Record, read_records
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.metrics import auroc, ood_metrics
 from aloe_lightning.report.intervals import METRICS, intervals, share_interval
+from aloe_lightning.signatures.description import describe
 from aloe_lightning.storage import zoo
 from aloe_lightning.storage.cells import facts_of, file_digest
 from aloe_lightning.storage.files import atomic_write, read_json, write_json
@@ -42,10 +43,14 @@ def add(name: str, runs: list[Path], commit: str = "") -> Path:
 
     Raises:
         UserError: if a cell or its training is not finished, if the cells evaluated different nets or the same regime,
-            or if the file would be too large.
+            if they have no MSP, if the net has a rejection class, or if the file would be too large.
     """
-    config = read_json(runs[0] / "config.json")
     model = _trained_model(runs)
+    config = read_json(runs[0] / "config.json")
+    if describe(config["objective"]["_target_"]).constants.get("rejection_class"):
+        raise UserError(f"{name}: the net has a rejection class, which nets of the zoo must not have")
+    if not all("msp" in Scores.load(run / "scores.npz").detectors for run in runs):
+        raise UserError(f"{name}: the page of the zoo shows MSP: evaluate with detector=[msp] or more detectors")
     data = build_data(config, uses_outliers=False)
     node = {key: value for key, value in config["net"].items() if key != "name"}
     node |= {key: getattr(data.inliers, key) for key in ("num_classes", "mean", "std")}
@@ -142,7 +147,7 @@ def _training(metadata: Mapping[str, Any], record: Record, commit: str) -> dict[
         "batch": config["batch"],
         "steps": metadata["steps"],
         "epochs": round(metadata["steps"] * config["batch"]["inliers"] / sizes["train"], 2),
-        "precision": config["trainer"]["precision"],
+        "precision": metadata.get("precision") or config["trainer"]["precision"],
         "seed": record.seed,
         "seconds": metadata["seconds"],
         "device": metadata["device"],

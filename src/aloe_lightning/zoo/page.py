@@ -10,7 +10,7 @@ from aloe_lightning.storage.files import atomic_write
 from aloe_lightning.storage.zoo import zoo_card, zoo_names
 
 BEGIN, END = "<!-- begin: python -m aloe_lightning.zoo page -->", "<!-- end -->"
-HEADINGS = ("net", "epochs", "training, s", "accuracy", "clean AUROC", "AUROC, paper", "AUROC, strong", "images")
+HEADINGS = ("net", "epochs", "accuracy", "clean AUROC", "AUROC, paper", "AUROC, strong", "images")
 
 
 def rows() -> list[list[str]]:
@@ -29,7 +29,6 @@ def _row(card: Mapping[str, Any]) -> list[str]:
     return [
         card["name"],
         f"{training['epochs']:g}",
-        f"{training['seconds']:,.0f}",
         _interval(first["accuracy"].get("clean")),
         _interval(next(iter(detection.values()))["clean"]["auroc"]),
         *attacked,

@@ -352,7 +352,9 @@ def test_training_images_are_cropped_and_flipped_only_if_asked(own):
 @pytest.mark.parametrize("given", [{}, {"mean": [0.1, 0.2, 0.3]}, {"std": [0.4, 0.5, 0.6]}])
 def test_the_net_has_the_classes_and_the_normalisation_of_the_data(own, given):
     data = folder_data(own, **given)
-    net = build_net({"net": {"_target_": "aloe_lightning.nets.SmallNet", "name": "small", "width": 4}}, data)
+    objective = {"_target_": "aloe_lightning.objectives.OE"}
+    net = {"_target_": "aloe_lightning.nets.SmallNet", "name": "small", "width": 4}
+    net = build_net({"net": net, "objective": objective}, data)
     found = folder_data(own).statistics._asdict() | given
     assert net.fc.out_features == data.num_classes == 3
     assert (list(data.mean), list(data.std)) == (found["mean"], found["std"])

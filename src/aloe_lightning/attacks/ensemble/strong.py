@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge
@@ -20,8 +20,6 @@ from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NonNegativeInt, PositiveInt
 
 PAPER_STEPS = 10
-VERSION = 3
-"""Version of the ensemble: increase it when the same settings give other scores."""
 
 
 class Preset(NamedTuple):
@@ -103,6 +101,9 @@ class Strong(ScoreAttack):
             without a limit, for the flags `bigger_epsilon` and `unlimited_epsilon`; null for the preset's 0, 16 or 16.
     """
 
+    version: ClassVar[int] = 3
+    """Part of the fingerprints of cells and tables: increase it when the same settings give other scores."""
+
     epsilon: Annotated[float, Ge(0)] = 1
     norm: Norm = "linf"
     preset: Literal["quick", "standard", "extreme"] = "standard"
@@ -152,9 +153,10 @@ class Strong(ScoreAttack):
             effort += f", {budget.queries} queries"
         if self.num_epsilon_checks:
             effort += f", larger epsilons on {self.num_epsilon_checks} images"
+        norm = "Linf" if self.norm == "linf" else "L2"
         return (
-            f"strong version {VERSION} ({self.preset}, {'Linf' if self.norm == 'linf' else 'L2'}): pointwise worst "
-            f"case, by the detector's own score, of clean, paper, {', '.join(self.member_names)}; {effort}"
+            f"strong version {self.version} ({self.preset}, {norm}): pointwise worst case, by the detector's own "
+            f"score, of clean, paper, {', '.join(self.member_names)}; {effort}"
         )
 
     def __call__(

@@ -1,6 +1,5 @@
 """The catalogue of named data sets: one YAML file each, without any code. Imports no torch."""
 
-import difflib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import yaml
 
 from aloe_lightning.data.catalogue.card import Archive, DatasetCard
-from aloe_lightning.errors import UserError
+from aloe_lightning.errors import UserError, did_you_mean
 
 
 @cache
@@ -37,6 +36,5 @@ def card_of(name: str) -> DatasetCard:
     for card in cards().values():
         if name == card.name or name in {path.split("/")[0] for paths in card.layouts for path in paths}:
             return card
-    close = difflib.get_close_matches(name, cards(), n=1, cutoff=0.5)
-    hint = f", did you mean {close[0]!r}?" if close else "."
+    hint = did_you_mean(name, cards(), cutoff=0.5) or "."
     raise UserError(f"no data set called {name!r}{hint} Known: {', '.join(cards())}; or a path to custom images")

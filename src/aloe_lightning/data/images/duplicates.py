@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aloe_lightning.data.images.source import CHUNK, ExcludingSource, ImageSource, chunks
 from aloe_lightning.runtime.progress import track
-from aloe_lightning.storage.cache import cached, content_hash
+from aloe_lightning.storage.cache import cached, content_hash, read_cached
 
 BANDS = 4
 """By the pigeonhole principle two hashes that differ in at most 3 of 64 bits agree in one of 4 bands of 16 bits."""
@@ -91,8 +91,15 @@ def find_duplicates(
 
     hashes_of_sets = [(name, hashlib.sha256(hashes.tobytes()).hexdigest()) for name, hashes in exact.items()]
     name = content_hash("duplicates", outliers.identity, hashes_of_sets, distance)
-    content = json.loads(cached(f"duplicates/{name}.json", make).read_text())
-    return Duplicates(np.array(content["indices"], np.int64), content["found_in"])
+
+    def read(file: Path) -> Duplicates:
+        content = json.loads(file.read_text())
+        indices, found_in = np.array(content["indices"], np.int64), content["found_in"]
+        if indices.ndim != 1 or not all(0 <= index < len(outliers) for index in indices.tolist()):
+            raise ValueError("no indices of outliers")
+        return Duplicates(indices, {str(name): int(count) for name, count in found_in.items()})
+
+    return read_cached(cached(f"duplicates/{name}.json", make), read)
 
 
 def exact_hashes(images: Tensor) -> NDArray[np.uint64]:
@@ -113,8 +120,14 @@ def set_hashes(images: ImageSource) -> NDArray[np.uint64]:
 
     if images.identity is None:
         return compute()
-    hashes: NDArray[np.uint64] = np.load(cached(f"duplicates/{content_hash('exact', images.identity)}.npy", make))
-    return hashes
+
+    def read(file: Path) -> NDArray[np.uint64]:
+        hashes: NDArray[np.uint64] = np.load(file, allow_pickle=False)
+        if hashes.dtype != np.uint64 or hashes.shape != (len(images),):
+            raise ValueError(f"{hashes.dtype} {hashes.shape}")
+        return hashes
+
+    return read_cached(cached(f"duplicates/{content_hash('exact', images.identity)}.npy", make), read)
 
 
 def digest_of(images: ImageSource) -> str:

@@ -19,7 +19,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.progress import track
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import PositiveInt, Text
-from aloe_lightning.storage.cache import cached, content_hash, identity_of
+from aloe_lightning.storage.cache import cached, content_hash, identity_of, read_cached
 
 log = logging.getLogger(__name__)
 SUFFIXES = frozenset(
@@ -32,6 +32,8 @@ UNREADABLE = frozenset(
 SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 """Folders that archive programs, file servers and operating systems add; they hold no pictures of the user."""
 SIZE = 32
+MAX_PIXELS = 89_478_485
+"""Largest picture, of 360 MB in memory; Pillow warns of larger ones, which a damaged or evil file may claim to be."""
 READER_VERSION = 2
 """Part of the cache's key: increase it when `read_image` returns other pixels."""
 
@@ -53,12 +55,16 @@ def read_image(path: Path, fit: Fit = "cover", size: int | None = SIZE) -> NDArr
 
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width}x{opened.height} pixels, more than {MAX_PIXELS:,}: reduce its size")
+            ImageOps.exif_transpose(opened, in_place=True)  # a copy of a large picture would double the memory
+            opened.load()
+            image: Image.Image = opened
             if image.mode.startswith("I;16"):  # Pillow would cut 16 bits to 8 at the wrong end
                 image = Image.fromarray(_upper_bits(np.asarray(image)))
             elif image.mode in ("I", "F"):
                 raise ValueError(f"mode {image.mode}: 32-bit pixels of unknown range: convert it to 8 bits")
-            image = image.convert("RGB")
+            image = image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # a broken picture raises anything, SyntaxError for PNG
         raise UserError(f"cannot read the image {path.absolute()} ({error}): repair or remove it") from error
     if size is not None and image.size != (size, size):
@@ -114,11 +120,7 @@ def read_pictures(files: Sequence[Path], folder: Path, fit: Fit = "cover", size:
 
 def from_cache(file: Path) -> NDArray[np.uint8]:
     """Map an `.npy` of images that this package wrote; a damaged file is removed, so that it is made again."""
-    try:
-        return read_npy(file, None)
-    except UserError as error:
-        file.unlink()
-        raise UserError(f"{file} was damaged and is removed: run again to make it anew") from error
+    return read_cached(file, lambda path: read_npy(path, None))
 
 
 def write_header(stream: BinaryIO, count: int, size: int = SIZE) -> None:

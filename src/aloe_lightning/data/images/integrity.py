@@ -28,7 +28,7 @@ def verify_md5(file: Path, expected: str) -> None:
         )
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle._Unpickler):  # written in Python: that in C fills the memory at a damaged memo number
     def find_class(self, module: str, name: str) -> Any:
         current_module = module.replace("numpy.core", "numpy._core")
         if (current_module, name) not in PICKLED_ARRAYS:
@@ -47,11 +47,11 @@ def read_pickle(path: Path, content_name: str = "a CIFAR batch") -> dict[str, An
     try:
         with path.open("rb") as stream:
             content = _ArraysOnly(stream, encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds {type(content).__name__}, no dictionary")
+        return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
     except Exception as error:  # a damaged pickle raises nearly anything
         raise UserError(f"cannot read {path.absolute()}: truncated or not {content_name} ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"cannot read {path.absolute()}: not {content_name}")
-    return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
 def read_npy(path: Path, size: int | None = 32) -> NDArray[np.uint8]:
@@ -68,7 +68,7 @@ def read_npy(path: Path, size: int | None = 32) -> NDArray[np.uint8]:
         raise UserError(f"no images at {path.absolute()}: put the .npy file there, or correct the path")
     try:
         rows: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # a damaged header raises nearly anything
         raise UserError(f"cannot read {path.absolute()}: truncated or not an .npy array ({error})") from error
     if not isinstance(rows, np.ndarray):
         raise UserError(f"cannot read {path.absolute()}: an archive of arrays, not one .npy array")

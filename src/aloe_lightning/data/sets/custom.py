@@ -21,7 +21,7 @@ from aloe_lightning.data.images.source import ImageSet, ImageSource, MappedImage
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import Channels, PositiveInt, Text
-from aloe_lightning.storage.cache import cached, content_hash, identity_of
+from aloe_lightning.storage.cache import cached, content_hash, identity_of, read_cached
 
 log = logging.getLogger(__name__)
 
@@ -229,8 +229,12 @@ def channel_statistics(images: ImageSource) -> tuple[list[float], list[float]]:
         part.write_text(json.dumps(_measured_statistics(images)))
 
     name = f"statistics/{content_hash('channels', images.identity)}.json"
-    mean, std = json.loads(cached(name, make).read_text())
-    return mean, std
+
+    def read(file: Path) -> tuple[list[float], list[float]]:
+        mean, std = np.array(json.loads(file.read_text()), np.float64).reshape(2, 3).tolist()
+        return mean, std
+
+    return read_cached(cached(name, make), read)
 
 
 def _measured_statistics(images: ImageSource) -> tuple[list[float], list[float]]:

@@ -134,9 +134,9 @@ class GTSRB(NamedInDistribution):
         try:
             with table.open(newline="") as stream:
                 rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(stream, delimiter=";")]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:  # TypeError: a row that ends too early
+            missing = [name for name, _ in rows if not (folder / name).is_file()]
+        except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:  # a row that ends early, an endless name
             raise UserError(f"cannot read {table}: it must have the columns Filename and ClassId ({error})") from error
-        missing = [name for name, _ in rows if not (folder / name).is_file()]
         if missing or not rows:
             raise UserError(f"{folder} lacks {len(missing)} of the {len(rows)} images of {table}: {missing[:3]}")
         self.check_count("test images", len(rows), self.card.images["test"])

@@ -60,7 +60,7 @@ def read_indices(file: Path, count: int) -> NDArray[np.int64]:
         if lines.shape[1] != 1:
             raise ValueError(f"{lines.shape[1]} numbers per line")
         indices: NDArray[np.int64] = lines[:, 0] - 1
-    except (ValueError, OSError) as error:
+    except Exception as error:  # numpy raises nearly anything
         raise UserError(f"cannot read {file}: not one index per line ({error})") from error
     if len(indices) and not 0 <= indices.min() <= indices.max() < count:
         raise UserError(f"{file} names images outside 1..{count:,}: it belongs to another tiny_images.bin")

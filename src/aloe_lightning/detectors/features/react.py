@@ -44,8 +44,8 @@ class ReAct(CacheableDetector):
         threshold = float(settings["threshold"])
 
         def score(images: Tensor) -> Tensor:
-            features, _, layer = last_layer(net, images)
-            bias = None if layer.bias is None else layer.bias.double()
-            return F.linear(features.double().clamp(max=threshold), layer.weight.double(), bias).logsumexp(dim=1)
+            features, _, weight, bias = last_layer(net, images)
+            bias = None if bias is None else bias.double()
+            return F.linear(features.double().clamp(max=threshold), weight.double(), bias).logsumexp(dim=1)
 
         return attacked_through_score(net, score, settings, tensors)

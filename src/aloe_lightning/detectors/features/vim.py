@@ -53,9 +53,9 @@ class ViM(CacheableDetector):
         assert data is not None
         probe = data.inliers().take(torch.arange(1)).to(device_of(net)).float().div_(255)
         with torch.no_grad():
-            layer = last_layer(net, probe).layer
-        weight = layer.weight.detach().double().cpu()
-        bias = torch.zeros(len(weight)).double() if layer.bias is None else layer.bias.detach().double().cpu()
+            _, _, weight, bias = last_layer(net, probe)
+        weight = weight.double().cpu()
+        bias = torch.zeros(len(weight)).double() if bias is None else bias.double().cpu()
         origin = -torch.linalg.pinv(weight) @ bias
         centred = features - origin
         axes = torch.linalg.eigh(centred.T @ centred / len(centred)).eigenvectors  # in ascending order of variance
@@ -70,7 +70,7 @@ class ViM(CacheableDetector):
         origin, residual = tensors["origin"].to(device), tensors["residual"].to(device)
 
         def log_odds(images: Tensor) -> Tensor:
-            features, logits, _ = last_layer(net, images)
+            features, logits, _, _ = last_layer(net, images)
             virtual = alpha * ((features.double() - origin) @ residual).norm(dim=1)
             score: Tensor = logits.double().logsumexp(dim=1) - virtual
             return score

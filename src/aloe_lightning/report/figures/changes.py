@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from aloe_lightning.report.figures.files import new_figure
+from aloe_lightning.report.figures.files import ON_A_PHONE, new_figure
 from aloe_lightning.report.figures.styles import styles
 from aloe_lightning.report.texts import budget_text
 from aloe_lightning.report.verdict import CHANCE, Change, Verdict
@@ -18,7 +18,7 @@ def change_figure(verdicts: Sequence[Verdict]) -> Any:
         A matplotlib figure.
     """
     counts = [len(verdict.changes) for verdict in verdicts]
-    figure = new_figure(6.4, 1 + sum(0.27 * count + 0.75 for count in counts))
+    figure = new_figure(ON_A_PHONE, 1.2 + sum(0.27 * count + 0.75 for count in counts))
     axes = figure.subplots(len(verdicts), 1, squeeze=False, sharex=True, height_ratios=[n + 1 for n in counts])[:, 0]
     chosen = styles(change.method for verdict in verdicts for change in verdict.changes)
     for axis, verdict in zip(axes, verdicts, strict=True):
@@ -31,7 +31,7 @@ def change_figure(verdicts: Sequence[Verdict]) -> Any:
         axis.set_title(f"{verdict.dataset}, {budget_text(verdict.epsilon)}", loc="left", fontsize=11)
         axis.grid(axis="x", alpha=0.2)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].set_xlabel("AUROC, %: from clean (ring) to attacked (disc); the dotted line is chance")
+    axes[-1].set_xlabel("AUROC, %: from clean (ring) to attacked (disc);\nthe dotted line is chance")
     return figure
 
 
@@ -66,7 +66,7 @@ def rank_figure(verdicts: Sequence[Verdict]) -> Any:
     if not verdicts:
         return None
     counts = [len(verdict.ranks()) for verdict in verdicts]
-    figure = new_figure(6.4, 0.5 + sum(0.6 + 0.27 * count for count in counts))
+    figure = new_figure(ON_A_PHONE, 0.5 + sum(0.6 + 0.27 * count for count in counts))
     axes = figure.subplots(len(verdicts), 1, squeeze=False, sharex=True, height_ratios=[n + 1 for n in counts])[:, 0]
     chosen = styles(change.method for verdict in verdicts for change in verdict.changes)
     for axis, verdict in zip(axes, verdicts, strict=True):
@@ -78,7 +78,7 @@ def rank_figure(verdicts: Sequence[Verdict]) -> Any:
                 by_rank.setdefault(ranks[x], []).append(method.title)
             for rank, titles in by_rank.items():
                 shift = -0.06 if x == 0 else 0.06
-                axis.text(x + shift, rank, ", ".join(titles), ha=side, va="center", fontsize=9)
+                axis.text(x + shift, rank, ", ".join(titles), ha=side, va="center", fontsize=10)
         axis.set_ylim(len(verdict.ranks()) + 0.6, 0.4)
         axis.set_xlim(-0.75, 1.75)
         axis.set_xticks([0, 1], ["clean", f"attacked, {budget_text(verdict.epsilon)}"])

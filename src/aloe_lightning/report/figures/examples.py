@@ -64,7 +64,7 @@ def examples_figure(rows: Sequence[tuple[Shown, dict[Side, Examples]]], factor: 
         for axis in axes.ravel():
             axis.set_axis_off()
         for axis, name in zip(axes[:, 0], ("clean", "attacked", f"change × {factor}"), strict=True):
-            axis.text(-0.1, 0.5, name, rotation=90, ha="right", va="center", fontsize=7.5, transform=axis.transAxes)
+            axis.text(-0.1, 0.5, name, rotation=90, ha="right", va="center", fontsize=8, transform=axis.transAxes)
         for half, side in zip(np.split(axes, 2, axis=1), SIDES, strict=True):
             if side in sides:
                 _draw(half, side, sides[side], factor, decimals)
@@ -75,7 +75,7 @@ def _draw(axes: Any, side: Side, examples: Examples, factor: int, decimals: int)
     """Draw the examples of one side in columns of three axes."""
     changes = change_of(examples)
     for place, (clean, attacked, change) in enumerate(axes.T[: len(examples)]):
-        clean.set_title("in-distribution" if side == "id" else str(examples.dataset[place]), fontsize=7.5)
+        clean.set_title("in-distribution" if side == "id" else str(examples.dataset[place]), fontsize=8)
         pixels = (examples.attacked[place] * 255).round().astype(np.uint8)
         scores = examples.clean_score[place], examples.attacked_score[place]
         for axis, image, score in zip((clean, attacked), (examples.clean[place], pixels), scores, strict=True):
@@ -84,7 +84,7 @@ def _draw(axes: Any, side: Side, examples: Examples, factor: int, decimals: int)
             text = f"{score:.{decimals}f}\n{'accepted' if accepted else 'rejected'}"
             weight = "normal" if accepted == (side == "id") else "bold"
             place_below = {"ha": "center", "va": "top", "transform": axis.transAxes}
-            axis.text(0.5, -0.04, text, fontsize=7, fontweight=weight, **place_below)
+            axis.text(0.5, -0.04, text, fontsize=8, fontweight=weight, **place_below)
         _show(change, ((0.5 + factor * changes[place]).clip(0, 1) * 255).round().astype(np.uint8))
 
 

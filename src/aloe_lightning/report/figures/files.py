@@ -9,6 +9,11 @@ from typing import Any
 from aloe_lightning.report.figures.styles import DARK_COLOURS
 from aloe_lightning.storage.files import atomic_write
 
+ON_A_PHONE = 5.4
+"""Width, in inches, of a figure with text of 10 points that fits a screen of 420 pixels and is read there."""
+LEAST_TEXT, PREFERRED_TEXT = 10, 15
+"""Size of the smallest text of a figure on a page, in pixels: on a narrow screen, and where there is room."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -22,7 +27,8 @@ class Drawing:
     def svg(self) -> str:
         """Return the `<svg>` element, the same text for the same figure.
 
-        It has no background. Text and axes, which are black in the figure, have the colour of the page's text; a colour
+        It is never so narrow that its smallest text has less than `LEAST_TEXT` pixels: see `scrolling`. It has no
+        background. Text and axes, which are black in the figure, have the colour of the page's text; a colour
         of `DARK_COLOURS` is a variable of CSS, so that the page can replace it in dark mode.
         """
         import matplotlib as mpl
@@ -35,8 +41,23 @@ class Drawing:
         text = text[text.index("<svg") :].replace("#000000", "currentColor")
         for colour in DARK_COLOURS:
             text = text.replace(colour, f"var({css_variable(colour)}, {colour})")
+        # Inches of 72 points, in pixels for each pixel of the smallest text.
+        unit = self.figure.get_figwidth() * 72 / smallest_text(self.figure)
+        style = f"width: {PREFERRED_TEXT * unit:.0f}px; min-width: {LEAST_TEXT * unit:.0f}px"
         label = escape(self.title, quote=True)
-        return text.replace("<svg ", f'<svg role="img" aria-label="{label}" fill="currentColor" ', 1)
+        return text.replace("<svg ", f'<svg role="img" aria-label="{label}" style="{style}" fill="currentColor" ', 1)
+
+    def scrolling(self) -> str:
+        """Return the `<svg>` element in a box of the page's width, in which it scrolls where it is wider."""
+        label = escape(self.title, quote=True)
+        return f'<div class="scrolling" role="region" tabindex="0" aria-label="{label}">{self.svg()}</div>'
+
+
+def smallest_text(figure: Any) -> float:
+    """Return the size of the smallest text of a matplotlib figure, in points."""
+    from matplotlib.text import Text
+
+    return float(min(t.get_fontsize() for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()))
 
 
 def css_variable(colour: str) -> str:

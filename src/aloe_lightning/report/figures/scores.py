@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from aloe_lightning.evaluation.scores import Condition, Scores
 from aloe_lightning.metrics import threshold_at_tpr
 from aloe_lightning.paper.methods import Method
-from aloe_lightning.report.figures.files import new_figure
+from aloe_lightning.report.figures.files import ON_A_PHONE, new_figure
 from aloe_lightning.report.figures.styles import ID_COLOUR, OOD_COLOUR, styles
 from aloe_lightning.report.frame import base_epsilon
 from aloe_lightning.report.runs import Run
@@ -62,7 +62,7 @@ def score_figure(rows: Sequence[Shown]) -> Any:
     Returns:
         A matplotlib figure.
     """
-    figure = new_figure(6.8, 0.9 + 1.75 * len(rows))
+    figure = new_figure(ON_A_PHONE, 0.9 + 1.9 * len(rows))
     axes = figure.subplots(len(rows), 2, squeeze=False)
     scores = {row.run.folder: row.run.scores() for row in rows}
     edges = {
@@ -77,12 +77,11 @@ def score_figure(rows: Sequence[Shown]) -> Any:
                 axis.sharex(shared)
                 axis.sharey(shared)
             _histogram(axis, scores[row.run.folder], row.detector, condition, edges[row.detector])
-            budget = f" ({budget_text(row.run.cell.eval_epsilon)})" if condition == "attacked" else ""
-            axis.set_title(f"{row.run.cell.objective_title}, {row.title}, {condition}{budget}", fontsize=9)
+            budget = f", {budget_text(row.run.cell.eval_epsilon)}" if condition == "attacked" else ""
+            axis.set_title(f"{row.run.cell.objective_title}, {row.title}\n{condition}{budget}", fontsize=10)
         pair[0].set_ylabel("share of images")
         pair[1].tick_params(labelleft=False)
-    for axis in axes[-1]:
-        axis.set_xlabel("score, higher = more in-distribution")
+    figure.supxlabel("score, higher = more in-distribution", fontsize=10)
     handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -137,7 +136,7 @@ def roc_figure(methods: Mapping[Method, Run]) -> Any:
     Returns:
         A matplotlib figure.
     """
-    figure = new_figure(6.8, 4.4 + 0.22 * (len(methods) // 4))
+    figure = new_figure(ON_A_PHONE, 3.5 + 0.22 * (len(methods) // 2))
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     chosen = styles(methods)
     loaded = {run.folder: run.scores() for run in methods.values()}
@@ -158,7 +157,7 @@ def roc_figure(methods: Mapping[Method, Run]) -> Any:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("in-distribution accepted, %")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -1,13 +1,12 @@
 """An entry of the leaderboard: everything that must be known about one result, as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.storage.files import write_json
+from aloe_lightning.storage.files import parse_json, write_json
 
 ENTRY = "leaderboard-entry.json"
 FORMAT = "aloe_lightning leaderboard entry"
@@ -80,7 +79,7 @@ class Entry:
             UserError: if it is an entry of another version, or lacks something.
         """
         try:
-            content = json.loads(path.read_text())
+            content = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
             if path.name == ENTRY:
                 raise UserError(f"{path}: damaged ({error})") from error
@@ -98,7 +97,7 @@ class Entry:
                 for side in ("none", "both"):
                     entry.value(detector, "auroc", side)
             assert entry.data[ood]
-        except (TypeError, KeyError, AttributeError, StopIteration, AssertionError) as error:
+        except Exception as error:  # damaged values raise nearly anything
             raise UserError(f"{path}: cannot be ranked, it has no {error}") from error
         return entry
 

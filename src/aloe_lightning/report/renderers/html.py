@@ -66,7 +66,7 @@ def _verdict(verdicts: Sequence[Verdict], chart: Drawing | None) -> str:
 
 
 def _figure(drawing: Drawing) -> str:
-    return f"<figure>{drawing.svg()}\n<figcaption>{escape(drawing.caption)}</figcaption></figure>"
+    return f"<figure>{drawing.scrolling()}\n<figcaption>{escape(drawing.caption)}</figcaption></figure>"
 
 
 def _table(layout: TableLayout) -> str:

@@ -1,12 +1,12 @@
 """The end of a training whose loss or weights are not finite: what is needed to study it is saved."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from aloe_lightning.data.batches import Batch
 from aloe_lightning.errors import UserError
 from aloe_lightning.storage.files import atomic_write
 
@@ -14,13 +14,13 @@ FILE = "diverged.pt"
 HINT = "lower optim.lr, limit the gradients with trainer.gradient_clip_val=1, or set trainer.precision=32-true"
 
 
-def stop_diverged(net: nn.Module, loss: Tensor, batch: Batch, step: int, folder: Path) -> NoReturn:
+def stop_diverged(net: nn.Module, loss: Tensor, batch: Mapping[str, Any], step: int, folder: Path) -> NoReturn:
     """Save the batch and the weights of a step whose loss is not finite, and raise a UserError.
 
     Args:
         net: the net in training.
         loss: the loss, NaN or infinite.
-        batch: the batch of the step; its images are augmented, but not perturbed.
+        batch: what is saved of the batch of the step; its images are augmented, but not perturbed.
         step: number of steps done before.
         folder: folder of `diverged.pt`, which `torch.load` reads.
     """
@@ -29,9 +29,8 @@ def stop_diverged(net: nn.Module, loss: Tensor, batch: Batch, step: int, folder:
     file = folder / FILE
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as part:
-        content = {"step": step, "loss": loss.item(), "seed": batch.seed, "weights": weights}
-        names = ("inliers", "labels", "outliers")
-        torch.save({**content, **{name: getattr(batch, name).cpu() for name in names}}, part)
+        content = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in batch.items()}
+        torch.save({"step": step, "loss": loss.item(), "weights": weights, **content}, part)
     raise UserError(
         f"training diverged: the loss is {loss.item()} at step {step}, {cause}; {HINT}; the batch and the weights are "
         f"in {file.absolute()}"
