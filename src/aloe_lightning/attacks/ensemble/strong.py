@@ -146,7 +146,7 @@ class Strong(ScoreAttack):
         return PRESETS[self.preset].epsilon_checks if self.epsilon_checks is None else self.epsilon_checks
 
     def describe(self) -> str:
-        """Return the settings except epsilon, such as `strong version 2 (quick, Linf): worst case of ...`."""
+        """Return the settings except epsilon, such as `strong version 3 (quick, Linf): worst case of ...`."""
         budget = self.budget
         effort = f"{budget.steps} steps, {budget.restarts} start{'s' * (budget.restarts > 1)}"
         if "square" in self.member_names:
