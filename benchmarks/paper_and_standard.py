@@ -44,8 +44,7 @@ def densenet(file: Path) -> nn.Module:
     """Return the DenseNet of the golden data."""
     with np.load(file, allow_pickle=False) as arrays:
         net = DenseNet(10, mean=arrays["__mean__"].tolist(), std=arrays["__std__"].tolist())
-        weights = {key: torch.from_numpy(arrays[key]) for key in arrays.files if not key.startswith("__")}
-    net.load_state_dict(weights, strict=False)
+        net.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files if not key.startswith("__")})
     return net.eval()
 
 

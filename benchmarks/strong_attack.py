@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from aloe_lightning.attacks import PGD, Attack, ScoreAttack, Strong
 from aloe_lightning.data import ImageFolder, ImageSet
+from aloe_lightning.data.catalogue import card_of
 from aloe_lightning.detectors import MSP, ODIN, Detector, Energy, MaxLogit
 from aloe_lightning.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from aloe_lightning.metrics import auroc
@@ -42,7 +43,10 @@ def robust_cnn(file: Path) -> nn.Module:
 
 def small_net(file: Path) -> nn.Module:
     """Return a small net of this package that was trained on CIFAR-10."""
-    net = SmallNet(10, mean=[x / 255 for x in (125.3, 123.0, 113.9)], std=[x / 255 for x in (63.0, 62.1, 66.7)])
+    card = card_of("cifar10")
+    assert card.mean is not None
+    assert card.std is not None
+    net = SmallNet(10, mean=card.mean, std=card.std)
     load_weights(file, net)
     return net.eval()
 

@@ -124,7 +124,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
             name: fit_fingerprint(config, name, detector.requires_outliers) for name, detector in detectors.items()
         }
         fits_folder = (folder if config["checkpoint"] else model.folder) / "detectors"
-        detectors = _cached(detectors, fit_fingerprints, config, fits_folder)
+        cached = _cached(detectors, fit_fingerprints, config, fits_folder)
         identity = {
             "cell": cell_name(config),
             "weights": file_digest(config["checkpoint"] or model.weights),
@@ -134,7 +134,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
         if config["recompute"] != "nothing":
             on_first_process(store.discard)
         options = {"seed": config["seed"], "label": label, "data": fit_data, "store": store}
-        evaluation = evaluate(classifier, detectors, id_set, ood_sets, attack, settings, **options)
+        evaluation = evaluate(classifier, cached, id_set, ood_sets, attack, settings, **options)
         seconds = round(time.monotonic() - started, 1)
         titles = {name: detector.title for name, detector in detectors.items()}
         cell = _cell(config, objective, attack.describe(), data, metadata)
@@ -158,9 +158,8 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
                 budget = "" if cell.train_epsilon is None else f" at epsilon {cell.train_epsilon:g}"
                 title = f"{cell.objective_title}{budget}, {cell.net}, {cell.dataset}, seed {cell.seed}"
                 sets = {"id": id_set, **ood_sets}
-                given = build_detectors(config)
                 result = result_of_cell(
-                    title, objective.net, evaluation, given, sets, attack, cell.eval_epsilon, cell.seed
+                    title, objective.net, evaluation, detectors, sets, attack, cell.eval_epsilon, cell.seed
                 )
                 result.entry().write(folder / ENTRY)
             write_records(folder / "records.jsonl", records)

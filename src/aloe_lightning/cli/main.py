@@ -31,6 +31,7 @@ from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.devices import exclusive_gpu
 from aloe_lightning.runtime.process import EXIT_CODE, Stopped, command_folder, end_with_parent, started_by_a_launcher
 from aloe_lightning.storage.cells import FAILED, computed_since, is_done
+from aloe_lightning.storage.files import writable
 from aloe_lightning.storage.models import command_started
 
 DEMO = ["--multirun", "+sweep=methods"]
@@ -106,7 +107,8 @@ def _run_or_show(config: dict[str, Any], folder: Path) -> float | None:
 def _show_again(folder: Path) -> None:
     """Mark a run and its study's tables to be shown at the end; write them first if they are older than a result."""
     study = folder.parent
-    os.utime(folder / "config.json")
+    with writable(folder):
+        os.utime(folder / "config.json")
     tables = study / "tables.csv"
     newest = max(path.stat().st_mtime for path in study.glob("*/records.jsonl"))
     if tables.is_file() and tables.stat().st_mtime >= newest:

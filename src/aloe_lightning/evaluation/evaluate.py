@@ -61,7 +61,8 @@ class Evaluation:
         fitted: the fitted detectors by name.
         ensemble: of an attack on the scores themselves, its members and flags; empty for other attacks.
         examples: the attacked images whose score moved furthest across the threshold of 95 % TPR on clean
-            in-distribution images, by detector and side; OOD images are of all test sets together.
+            in-distribution images, by detector and side; OOD images are of all test sets together. In-distribution
+            images are first chosen within their batch, by the threshold of the batch.
     """
 
     scores: Scores

@@ -1,10 +1,11 @@
 """NTOM: natural training with outlier mining (Chen et al., arXiv:2006.15207)."""
 
-from typing import Annotated, ClassVar, final
+from typing import Annotated, ClassVar
 
 from annotated_types import Interval
 from torch import Tensor, nn
 
+from aloe_lightning.attacks import Attack, BatchNormMode
 from aloe_lightning.data import Batch, OutlierMining
 from aloe_lightning.losses import cross_entropy, rejection_loss
 from aloe_lightning.objectives.objective import Objective
@@ -13,7 +14,6 @@ from aloe_lightning.signatures.checked import checked
 from aloe_lightning.signatures.types import NonNegativeFloat
 
 
-@final
 @checked
 class NTOM(Objective):
     """min E_(x,y) [-log F(x)_y] + lambda E_o [-log F(o)_(K+1)], o among the informative outliers of the epoch.
@@ -37,6 +37,8 @@ class NTOM(Objective):
         net: nn.Module,
         *,
         optim: Optim | None = None,
+        attack: Attack | None = None,
+        inner_batchnorm: BatchNormMode = "eval",
         quantile: Annotated[float, Interval(ge=0, le=0.75)] = 0.125,
         outlier_weight: NonNegativeFloat = 1.0,
         joint_forward: bool = True,
@@ -45,6 +47,8 @@ class NTOM(Objective):
         super().__init__(
             net,
             optim=optim,
+            attack=attack,
+            inner_batchnorm=inner_batchnorm,
             outlier_weight=outlier_weight,
             joint_forward=joint_forward,
             channels_last=channels_last,

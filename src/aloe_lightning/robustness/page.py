@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from aloe_lightning.evaluation.records import Side
 from aloe_lightning.evaluation.scores import Condition, Scores
+from aloe_lightning.report.renderers.html import document
 from aloe_lightning.robustness.numbers import HEADINGS, SIDE_HEADINGS, headings_of
 from aloe_lightning.robustness.passes import accuracy_text
 from aloe_lightning.storage.files import atomic_write
@@ -74,7 +74,6 @@ def write_report(results: Mapping[str, Reported], folder: Path) -> Path:
 
 def html_of(results: Mapping[str, Reported]) -> str:
     """Return the page, which needs no other file."""
-    style = files("aloe_lightning.report.renderers").joinpath("page.css").read_text()
     title = f"Does {' or '.join(results)} survive?"
     parts = [f"<h1>{escape(title)}</h1>"]
     for name, result in results.items():
@@ -90,12 +89,7 @@ def html_of(results: Mapping[str, Reported]) -> str:
             f"<figure>{_histograms(result, name)}<figcaption>{caption}</figcaption></figure>",
             *_details(result.settings),
         ]
-    head = (
-        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    )
-    body = "\n".join(parts)
-    return f"{head}<title>{escape(title)}</title>\n<style>\n{style}</style></head>\n<body>\n{body}\n</body>\n</html>\n"
+    return document(title, "\n".join(parts))
 
 
 def _details(settings: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.resources import files
 from inspect import isabstract
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,6 @@ from aloe_lightning.robustness.subject import Subject
 
 Detectors = Sequence[str | Detector] | Mapping[str, Detector] | str
 """Names of detectors, detectors themselves, or detectors by name."""
-
-
-NAMES = ("msp", "odin", "energy", "max_logit", "knn", "vim", "react", "mahalanobis_last", "mahalanobis")
-"""Names of the detectors, as the documentation writes them."""
 
 
 def known_detectors() -> dict[str, type[Detector]]:
@@ -45,7 +43,9 @@ def detectors_of(given: Detectors) -> dict[str, Detector]:
     known = known_detectors()
     for item in [given] if isinstance(given, str | Detector) else given:
         if isinstance(item, str) and item.replace("_", "") not in known:
-            raise UserError(f"no detector is called {item!r}: use {', '.join(NAMES)}, or a Detector object")
+            names = {Path(file.name).stem for file in files("aloe_lightning.conf").joinpath("detector").iterdir()}
+            choices = ", ".join(sorted(name for name in names if name.replace("_", "") in known))
+            raise UserError(f"no detector is called {item!r}: use {choices}, or a Detector object")
         detector = known[item.replace("_", "")]() if isinstance(item, str) else item
         if not isinstance(detector, Detector):
             raise UserError(f"detectors must be names or Detector objects (got {type(item).__name__})")

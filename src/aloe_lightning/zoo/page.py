@@ -63,16 +63,17 @@ def markdown() -> str:
 
 def html() -> str:
     """Return the table as a page."""
+    from aloe_lightning.report.renderers.html import document
+
     head = "".join(f"<th>{escape(text)}</th>" for text in HEADINGS)
     body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows())
-    style = "body{font-family:sans-serif;margin:2em}td,th{padding:.3em .8em;text-align:right}"
-    style += "td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f4f4f4}"
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>The zoo of aloe_lightning</title>'
-        f"<style>{style}</style><h1>The zoo</h1><p>MSP, in percent, with 95 % intervals over the test images; AUROC is "
-        "the mean over the OOD sets, and both sides are attacked. The cards have training details, digests and metrics."
-        f"</p><table><tr>{head}</tr>\n{body}</table><p>{escape(note())}</p></html>\n"
+    caption = (
+        "MSP, in percent, with 95 % intervals over the test images; AUROC is the mean over the OOD sets, and both "
+        "sides are attacked. The cards have training details, digests and metrics."
     )
+    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    parts = ["<h1>The zoo</h1>", f"<p>{caption}</p>", f'<div class="wide">{table}</div>', f"<p>{escape(note())}</p>"]
+    return document("The zoo of aloe_lightning", "\n".join(parts))
 
 
 def write(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from aloe_lightning.errors import UserError
 from aloe_lightning.report.leaderboard.entry import Entry
+from aloe_lightning.report.renderers.html import document
 from aloe_lightning.storage.files import atomic_write
 
 COLUMNS = {
@@ -146,7 +146,6 @@ def _markdown(sections: Sequence[Section], refused: Sequence[str]) -> str:
 
 
 def _html(sections: Sequence[Section], refused: Sequence[str]) -> str:
-    style = files("aloe_lightning.report.renderers").joinpath("page.css").read_text()
     parts = [f"<h1>{TITLE}</h1>"]
     for section in sections:
         heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in section.table)
@@ -157,9 +156,4 @@ def _html(sections: Sequence[Section], refused: Sequence[str]) -> str:
         parts += [f'<p class="caption">{escape(condition)}</p>' for condition in section.conditions]
     if refused:
         parts += ["<h2>Refused</h2>", "<ul>", *(f"<li>{escape(reason)}</li>" for reason in refused), "</ul>"]
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{TITLE}</title>\n<style>\n{style}</style></head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return document(TITLE, "\n".join(parts))

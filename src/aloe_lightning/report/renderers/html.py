@@ -21,7 +21,6 @@ CELL = CellFormat(
 
 def html_page(page: Page) -> str:
     """Write the whole page."""
-    style, script = (_text(f"page.{suffix}") for suffix in ("css", "js"))
     sections = [("Verdict", _verdict(page.verdicts, page.chart))] if page.verdicts else []
     sections += [(layout.label, _table(layout)) for layout in page.tables]
     sections += [(drawing.title, _heading(drawing.title) + _figure(drawing)) for drawing in page.drawings]
@@ -37,12 +36,16 @@ def html_page(page: Page) -> str:
     opening = 1 if page.verdicts else 0
     parts = [f"<h1>{escape(page.title)}</h1>", *texts[:opening]]
     parts += [f"<p>{escape(page.summary)}</p>", f"<nav>{' '.join(links)}</nav>", *texts[opening:]]
+    return document(page.title, "\n".join([*parts, f"<script>\n{_text('page.js')}</script>"]))
+
+
+def document(title: str, body: str) -> str:
+    """Return an HTML document with the style of all reports, dark mode included, that needs no other file."""
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{style}{dark_mode_css()}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + f"\n<script>\n{script}</script>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_text('page.css')}{dark_mode_css()}</style></head>\n<body>\n"
+        f"{body}\n</body>\n</html>\n"
     )
 
 
