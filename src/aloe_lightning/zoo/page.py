@@ -66,13 +66,22 @@ def html() -> str:
     from aloe_lightning.report.renderers.html import document
 
     head = "".join(f"<th>{escape(text)}</th>" for text in HEADINGS)
-    body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows())
+    lines = [
+        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in rows()
+    ]
+    body = "\n".join(lines)
     caption = (
         "MSP, in percent, with 95 % intervals over the test images; AUROC is the mean over the OOD sets, and both "
         "sides are attacked. The cards have training details, digests and metrics."
     )
     table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
-    parts = ["<h1>The zoo</h1>", f"<p>{caption}</p>", f'<div class="wide">{table}</div>', f"<p>{escape(note())}</p>"]
+    parts = [
+        "<h1>The zoo</h1>",
+        f"<p>{caption}</p>",
+        f'<div class="wide">{table}</div>',
+        f"<p>{escape(note().replace('`', ''))}</p>",
+    ]
     return document("The zoo of aloe_lightning", "\n".join(parts))
 
 
