@@ -98,7 +98,7 @@ class Trainer:
         "normalise by the batch of all processes, as one process does, instead of each by its share.", False
     )
     deterministic: bool = key("refuse operations without a deterministic form.", False)
-    benchmark: bool = key("let cuDNN choose the fastest algorithms.", True)
+    benchmark: bool = key("let cuDNN choose the fastest algorithms; never with deterministic.", True)
     log_every_n_steps: PositiveInt = key("interval of the logged values in steps.", 25)
     limit_train_batches: PositiveInt | PositiveFraction | None = key(
         "number or share of the batches of an epoch.", None

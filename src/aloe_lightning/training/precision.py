@@ -16,6 +16,7 @@ from aloe_lightning.storage.models import TrainedModel
 
 FLOAT32, BFLOAT16 = "32-true", "bf16-mixed"
 IMAGES = 16
+"""Images of a measurement on a CPU. A GPU gets a whole batch: with few images it waits for the host in any arithmetic."""
 SECONDS = 0.4
 """Length of each of the two measurements."""
 GAIN = 1.1
@@ -39,7 +40,9 @@ def resolved_precision(config: dict[str, Any], model: TrainedModel, net: nn.Modu
             return FLOAT32  # nothing is trained
         stored = {} if config["recompute"] == "training" else read_json(model.precision, ("precision", "reason"))
         if stored.get("precision") not in (FLOAT32, BFLOAT16):
-            stored = measured_precision(net, (IMAGES, 3, size, size), _device(config["trainer"]))
+            device = _device(config["trainer"])
+            images = IMAGES if device.type == "cpu" else sum(config["batch"].values())
+            stored = measured_precision(net, (images, 3, size, size), device)
             model.folder.mkdir(parents=True, exist_ok=True)
             write_json(model.precision, stored)
         log.info("precision=auto is %s: %s", stored["precision"], stored["reason"])

@@ -52,7 +52,12 @@ def build_trainer(
     """
     try:
         return Trainer(
-            **{**settings, "devices": assigned_devices(settings["devices"])},
+            **{
+                **settings,
+                "devices": assigned_devices(settings["devices"]),
+                # The fastest algorithm is found by timing: another one in another run.
+                "benchmark": settings["benchmark"] and not settings["deterministic"],
+            },
             logger=logger,
             callbacks=[TrainingProgress(label), saver, *callbacks],
             default_root_dir=saver.model.folder,
