@@ -42,7 +42,7 @@ def arguments(flags: list[str]) -> argparse.Namespace:
     add("--outliers", type=int, default=128)
     add("--images", type=int, default=100, help="images in each of the seven sets of the evaluation")
     add("--repeats", type=int, default=3)
-    add("--compile", default="auto", help="torch.compile: auto, off, default, reduce-overhead, max-autotune")
+    add("--compile", default="auto", help="graphs, or torch.compile: auto, off, default, reduce-overhead, max-autotune")
     add("--fused", choices=["auto", "yes", "no"], default="auto", help="run each dense block as one operation")
     add("--contiguous", action="store_true", help="do not use channels-last")
     add("--keep-memory", choices=["yes", "no"], default="yes", help="no: return freed memory to the operating system")

@@ -17,7 +17,7 @@ train() { # EXPERIMENT OBJECTIVE EPOCHS [overrides]: one net, its evaluation, an
     [ "$left" -gt 5 ] || return
     # shellcheck disable=SC2086
     timeout --signal=TERM "$left" python3 -m aloe_lightning "+experiment=$1" +scale=fast net=small "objective=$2" \
-      "trainer.max_epochs=$3" "study=zoo-$1-$3" compile=off paths.data="$D" paths.outputs="$O" paths.verify=false \
+      "trainer.max_epochs=$3" "study=zoo-$1-$3" paths.data="$D" paths.outputs="$O" paths.verify=false \
       outliers=npy outliers.name=tiny_imagenet_32x32 outliers.path="$D/outliers/tiny_imagenet_32x32.npy" \
       'ood=[textures,places365]' "+ood.crop=$D/standin_lsun_crop" "+ood.resize=$D/standin_lsun_resize" \
       evaluation.max_id=1000 evaluation.max_ood=400 "${@:4}" $regime >>"$log" 2>&1 || return

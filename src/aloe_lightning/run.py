@@ -34,7 +34,7 @@ from aloe_lightning.report.leaderboard import ENTRY
 from aloe_lightning.robustness.command import evaluate_given, result_of_cell
 from aloe_lightning.runtime.distributed import on_first_process, rank_and_world_size, share_of, share_state
 from aloe_lightning.runtime.environment import environment_of
-from aloe_lightning.runtime.hardware import compile_net, prepare_process
+from aloe_lightning.runtime.hardware import prepare_process
 from aloe_lightning.runtime.process import StopRequest
 from aloe_lightning.runtime.progress import duration
 from aloe_lightning.storage.batches import BatchStore
@@ -46,6 +46,7 @@ from aloe_lightning.storage.zoo import zoo_card, zoo_name
 from aloe_lightning.tracking.loggers import flatten, open_logger
 from aloe_lightning.tracking.results import log_results
 from aloe_lightning.training.callbacks import StateSaver
+from aloe_lightning.training.graphs import prepare_passes
 from aloe_lightning.training.precision import resolved_precision
 from aloe_lightning.training.processes import join_processes, lock_for_all
 from aloe_lightning.training.reuse import trained_weights
@@ -114,7 +115,7 @@ def _compute(config: dict[str, Any], folder: Path, stop: StopRequest) -> list[Re
         trainer = build_trainer({**config["trainer"], "precision": precision}, logger, saver, label, *validation)
         device = trainer.strategy.root_device
         prepare_process(device, config["tf32"])
-        compile_net(objective.net, config["compile"], device)
+        prepare_passes(objective.net, config["compile"], trainer)
         metadata = trained_weights(config, trainer, objective, data, model, saver)
         share_state(objective.net.to(device))
 

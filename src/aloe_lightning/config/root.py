@@ -55,8 +55,9 @@ class Root:
         "time between two saved states of a training; an interrupted one continues from the last."
     )
     recompute: Literal["nothing", "evaluation", "training"] = key("results to compute again even if they exist.")
-    compile: Literal["auto", "off", "default", "reduce-overhead", "max-autotune"] = key(
-        "torch.compile of the net; auto: on a GPU only."
+    compile: Literal["auto", "off", "graphs", "default", "reduce-overhead", "max-autotune"] = key(
+        "passes of the net on a GPU: graphs replays the kernels of a training from CUDA graphs, default and the others "
+        "are modes of torch.compile; auto: graphs where they are possible, else default; off on a CPU."
     )
     tf32: bool = key("let a GPU multiply float32 numbers in 19 bits: faster, other results.")
     optimize: str | None = key(

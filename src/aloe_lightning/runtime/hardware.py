@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-Compile = Literal["auto", "off", "default", "reduce-overhead", "max-autotune"]
+Compile = Literal["auto", "off", "graphs", "default", "reduce-overhead", "max-autotune"]
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 VARIANTS = 32

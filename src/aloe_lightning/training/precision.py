@@ -16,7 +16,7 @@ from aloe_lightning.storage.models import TrainedModel
 
 FLOAT32, BFLOAT16 = "32-true", "bf16-mixed"
 IMAGES = 16
-"""Images of a measurement on a CPU. A GPU gets a whole batch: with few images it waits for the host in any arithmetic."""
+"""Images of a measurement on a CPU. A GPU gets a whole batch: with few images it only waits for the host."""
 SECONDS = 0.4
 """Length of each of the two measurements."""
 GAIN = 1.1
