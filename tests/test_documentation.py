@@ -33,6 +33,7 @@ NOT_RUN = {
     "python -m aloe_lightning.report outputs": "requires finished runs; tests/report/test_full.py runs it on some",
     "python -m aloe_lightning.report --leaderboard entries --out leaderboard": "requires entries; "
     "tests/report/test_leaderboard.py runs it on some",
+    "bash examples/zoo.sh DATA outputs/zoo 3600": "an hour; tests/zoo/test_zoo_script.py takes each of its commands",
 }
 """Commands that are neither run nor composed here, with the reason."""
 

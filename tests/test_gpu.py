@@ -151,31 +151,42 @@ def test_a_compiled_net_gives_the_logits_and_gradients_of_the_net(mode, use):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def train(objective, inputs, steps):
+    """Train for some steps, the last on a smaller batch, as at the end of an epoch."""
+    sgd = torch.optim.SGD(objective.net.parameters(), lr=0.01, momentum=0.9)
+
+    def train_step(step):
+        objective.on_train_batch_start(inputs, step)
+        last = step == steps - 1
+        part = inputs._replace(inliers=inputs.inliers[:4], labels=inputs.labels[:4]) if last else inputs
+        loss = objective.training_step(part, step)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+
+    for step in range(steps):
+        train_step(step)
+
+
 @pytest.mark.parametrize("joint", [True, False])
 @pytest.mark.parametrize("kind", OBJECTIVES)
-def test_cuda_graphs_train_as_the_kernels_do_one_by_one(kind, joint, monkeypatch):
-    """Eight steps, of which the graphs replay the last; the last batch is smaller, as at the end of an epoch."""
+def test_cuda_graphs_train_as_the_kernels_do_one_by_one(kind, joint, monkeypatch, caplog):
     monkeypatch.setattr(kind, "trainer", _Trainer())
     monkeypatch.setattr(kind, "global_step", 0)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     states = []
     for graphs in (False, True):
         objective, inputs = on(CUDA, objective_of(kind, torch.float32), torch.float32)
         objective.joint_forward = joint
-        torch.backends.cudnn.allow_tf32 = False
         if graphs:
             objective.net.forward = GraphedForward(objective.net)
-        sgd = torch.optim.SGD(objective.net.parameters(), lr=0.01, momentum=0.9)
-        for step in range(8):
-            objective.on_train_batch_start(inputs, step)
-            part = inputs._replace(inliers=inputs.inliers[:4], labels=inputs.labels[:4]) if step == 7 else inputs
-            loss = objective.training_step(part, step)
-            sgd.zero_grad()
-            loss.backward()
-            sgd.step()
-        if graphs:
-            assert objective.net.forward.captured, "no pass was captured"
-            assert all(captured.calls > 1 for captured in objective.net.forward.captured.values())
+        train(objective, inputs, steps=8)
         states.append({name: value.float().clone() for name, value in objective.net.state_dict().items()})
+    captured = objective.net.forward.captured.values()
+    assert captured, "no pass was captured"
+    assert all(each.calls > 1 for each in captured)
+    # Its several passes in a step are open at once, which CUDA refuses to capture.
+    assert ("without a CUDA graph" in caplog.text) == (kind is HALO)
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=2e-2, atol=2e-3, msg=lambda m, n=name: f"{n}: {m}")
         if name.endswith("num_batches_tracked"):
@@ -252,11 +263,10 @@ def test_a_batch_that_the_memory_cannot_hold_is_halved_and_scored_the_same():
     dataset = EvaluationSet.with_seeded_noise("id", "id", ImageSet(uint8_images(512), torch.arange(512) % 4), seed=0)
     with frozen_eval(net):
         scorer = BatchScorer(net, {"msp": MSP().fit(net)}, PGD(epsilon=1, steps=1), False, False)
-        whole = scorer(dataset, torch.arange(512))
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        scorer(dataset, torch.arange(128))
-        limit = 1.5 * torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
+        whole = scorer(dataset, torch.arange(512))
+        limit = 0.5 * torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(limit)
         try:

@@ -3,6 +3,7 @@
 The kernels of a small batch take less time than their launches, one by one, from Python.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ OWN_NETS = (DenseNet, ResNet18, SmallNet, WideResNet)
 EAGER_PASSES = 3
 """Passes of one kind before its capture: the last batch of an epoch, which is smaller, is not worth one."""
 MOST_GRAPHS = 4
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,7 +54,7 @@ class CapturedPass:
                 raise RuntimeError("a second backward pass through a CUDA graph of the net: set compile=off")
             self.open = None
 
-        logits.register_hook(close)
+        logits.register_hook(close)  # type: ignore[no-untyped-call]
         return logits.clone()
 
 
@@ -81,9 +84,11 @@ class GraphedForward:
         if captured is not None:
             return captured(images) if captured.open is None else self._eagerly(images)
         self.seen[kind] = self.seen.get(kind, 0) + 1
-        if self.seen[kind] > EAGER_PASSES and len(self.captured) < MOST_GRAPHS:
-            self.captured[kind] = CapturedPass(self._capture(images))
-            return self.captured[kind](images)
+        if self.seen[kind] == EAGER_PASSES + 1 and len(self.captured) < MOST_GRAPHS:
+            run = self._capture(images)
+            if run is not None:
+                self.captured[kind] = CapturedPass(run)
+                return self.captured[kind](images)
         return self._eagerly(images)
 
     def close(self) -> None:
@@ -101,13 +106,22 @@ class GraphedForward:
         logits: Tensor = self.eager(images)
         return logits
 
-    def _capture(self, images: Tensor) -> Callable[[Tensor], Tensor]:
-        """Capture both passes; the trial runs before a capture leave the running statistics as they are."""
+    def _capture(self, images: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Capture both passes, and leave the running statistics as they are; None if CUDA refuses.
+
+        It does while the gradient of an earlier pass through the same parameters is still to come.
+        """
+        stream = torch.cuda.current_stream()
         buffers = [buffer.clone() for buffer in self.net.buffers()]
         sample = images.detach().clone().requires_grad_(images.requires_grad)
         autocast = torch.is_autocast_enabled("cuda")
         with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), enabled=autocast, cache_enabled=False):
-            run = torch.cuda.make_graphed_callables(_Pass(self.net, self.eager), (sample,))
+            try:
+                run = torch.cuda.make_graphed_callables(_Pass(self.net, self.eager), (sample,))
+            except RuntimeError as error:
+                torch.cuda.set_stream(stream)  # a failed capture leaves its own stream as the current one
+                log.warning("a pass of the net runs without a CUDA graph: %s", str(error).splitlines()[0])
+                run = None
         for buffer, value in zip(self.net.buffers(), buffers, strict=True):
             buffer.copy_(value)
         return run  # type: ignore[return-value, unused-ignore]

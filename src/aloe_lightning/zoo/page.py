@@ -30,7 +30,7 @@ def _row(card: Mapping[str, Any]) -> list[str]:
     ]
     return [
         card["name"],
-        f"{training['epochs']:g}",
+        f"{training['epochs']:.0f}" if training["epochs"] >= 10 else f"{training['epochs']:g}",
         _interval(first["accuracy"].get("clean")),
         _interval(next(iter(detection.values()))["clean"]["auroc"]),
         *attacked,
