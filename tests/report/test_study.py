@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import random
 import time
@@ -164,3 +165,15 @@ def test_studies_are_printed_with_every_table(tmp_path, capsys):
     for row in frame.itertuples():
         assert f"{row.value:.2f}" in printed
     assert show_studies(tmp_path, since=time.time() + 9) == 0
+
+
+@NO_FIGURES
+@pytest.mark.parametrize(("weights", "said"), [(("a", "a"), True), (("a", "b"), False), (("", ""), False)])
+def test_several_seeds_of_the_attack_on_one_net_are_not_taken_for_several_trainings(tmp_path, weights, said):
+    for seed, digest in enumerate(weights):
+        write_run(tmp_path / str(seed), cell("oe", seed=seed), seed)
+        (tmp_path / str(seed) / "versions.json").write_text(json.dumps({"weights": digest}))
+    write_study(tmp_path)
+    text = (tmp_path / "tables.md").read_text()
+    assert "seed 0, 1" in text
+    assert ("seed 0, 1 of the attack on the same weights, not of the training." in text) == said

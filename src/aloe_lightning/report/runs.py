@@ -11,6 +11,7 @@ from aloe_lightning.evaluation.records import Cell, Record, read_records
 from aloe_lightning.evaluation.scores import Scores
 from aloe_lightning.paper.datasets import dataset_order, dataset_title
 from aloe_lightning.paper.methods import Method
+from aloe_lightning.storage.cells import facts_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Run:
     def cell(self) -> Cell:
         """The fields that all its records share."""
         return self.records[0]
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the evaluated weights; "" if it is not known."""
+        return str(facts_of(self.folder).get("weights", ""))
 
     def scores(self) -> Scores:
         """Read the raw scores."""

@@ -73,11 +73,16 @@ def _data_of(runs: Sequence[Run]) -> str:
     records, first = [r for run in runs for r in run.records], runs[0].cell
     outliers = next((r.outliers for r in records if r.outliers), "")
     ood_sets = {r.ood: r.num_ood for r in records if r.ood}
+    seeds: dict[str, set[int]] = {}
+    for run in runs:
+        seeds.setdefault(run.weights, set()).add(run.cell.seed)
+    one_net = any(len(found) > 1 for weights, found in seeds.items() if weights)
     return (
         f"Net {first.net}, outliers {outliers_title(outliers, first.dataset)}; "
         f"{records[0].num_id} in-distribution {first.split} images, OOD test sets "
         + ", ".join(f"{name} ({count})" for name, count in ood_sets.items())
-        + f"; seed {', '.join(map(str, sorted({r.seed for r in records})))}."
+        + f"; seed {', '.join(map(str, sorted({r.seed for r in records})))}"
+        + (" of the attack on the same weights, not of the training." if one_net else ".")
     )
 
 
