@@ -207,3 +207,23 @@ def test_an_entry_is_made_from_finished_cells_of_one_net(command, tmp_path, monk
     (rejects,) = (outputs / "demo").glob("ntom-*")
     assert main(["add", "ntom", str(rejects)]) == 2
     assert "the net has a rejection class" in capsys.readouterr().err
+
+
+def test_the_net_of_aoe_takes_perturbed_images_for_in_distribution_and_that_of_aloe_does_not(golden_images):
+    """Random signs of 1/255 on CIFAR-10 images, and a plain attack on the log-odds of the largest probability."""
+    scores = {}
+    for name in ("aoe", "aloe"):
+        net = zoo.load(f"cifar10-{name}-eps1-small")
+        images = golden_images["id"]
+        signs = torch.randint(2, images.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1.0
+        attacked = images.clone()
+        for _ in range(10):
+            x = attacked.requires_grad_(True)
+            largest = net(x).log_softmax(1).amax(1)
+            (gradient,) = torch.autograd.grad(largest.sum(), x)
+            attacked = (x - gradient.sign() / 1020).clamp(images - 1 / 255, images + 1 / 255).clamp(0, 1).detach()
+        kinds = {"clean": images, "signs": (images + signs / 255).clamp(0, 1), "attacked": attacked}
+        scores[name] = {kind: float(net(x).detach().softmax(1).amax(1).mean()) for kind, x in kinds.items()}
+    assert scores["aoe"]["signs"] - scores["aoe"]["clean"] > 0.15
+    assert scores["aoe"]["clean"] - scores["aoe"]["attacked"] > 0.15
+    assert abs(scores["aloe"]["signs"] - scores["aloe"]["clean"]) < 0.02
