@@ -12,7 +12,7 @@ multiprocessing.set_forkserver_preload(["aloe_lightning.cli.main", "aloe_lightni
 
 
 def started(words, folder, prepare=None):
-    """Start `python -m aloe_lightning WORDS`; `prepare` is called first, in the new process."""
+    """Start `python -m aloe_lightning WORDS`, without figures; `prepare` is called first, in the new process."""
     return forked(_command, list(words), prepare, folder=folder)
 
 
@@ -55,8 +55,10 @@ def _run(function, arguments, folder, environment):
 
 def _command(words, prepare):
     from aloe_lightning.cli.main import main
+    from aloe_lightning.report import reports
 
     sys.argv = ["aloe_lightning"]
+    reports.save_figure = lambda *_: []
     if prepare is not None:
         prepare()
     main(words)
