@@ -58,6 +58,7 @@ def _command(words, prepare):
     from aloe_lightning.report import reports
 
     sys.argv = ["aloe_lightning"]
+    reports.score_figure = lambda *_: None
     reports.save_figure = lambda *_: []
     if prepare is not None:
         prepare()

@@ -30,7 +30,11 @@ def times(folder):
 
 
 @pytest.mark.parametrize(
-    ("most", "cells"), [(1, ["epsilon=1"]), pytest.param(3, ["epsilon=1,2"], marks=pytest.mark.slow)]
+    ("most", "cells"),
+    [
+        (1, ["epsilon=1", "objective=original,oe", "trainer.max_steps=4"]),
+        pytest.param(3, ["epsilon=1,2"], marks=pytest.mark.slow),
+    ],
 )
 def test_kills_at_random_moments_change_nothing(tmp_path, most, cells):
     """The one process of the sweep is parent and job at once: kill -9 takes both, amid training, attack or writing."""

@@ -50,7 +50,7 @@ def scored_batches(monkeypatch, until=None):
 ATTACKS = {
     "paper": PGD(epsilon=2, steps=2),
     "quick": Strong(epsilon=2, preset="quick", steps=2),
-    "checked": Strong(epsilon=2, members=["square"], queries=2, epsilon_checks=6),  # 2 of the second batch
+    "checked": Strong(epsilon=2, members=["square"], steps=4, queries=2, epsilon_checks=6),  # 2 of the second batch
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from aloe_lightning.attacks import PGD, ImageSeeds, Strong, frozen_eval
 from aloe_lightning.data import ImageSet
@@ -12,7 +13,6 @@ from aloe_lightning.evaluation.ensemble import Ensemble, EnsembleKey
 from aloe_lightning.evaluation.evaluate import EvaluationSettings, evaluate
 from aloe_lightning.evaluation.records import Cell, records_of
 from aloe_lightning.metrics import auroc
-from aloe_lightning.nets import SmallNet
 
 DETECTORS = {"msp": MSP(), "odin": ODIN()}
 ATTACK = Strong(epsilon=4, steps=3, queries=2, epsilon_checks=3)
@@ -20,6 +20,14 @@ CELL = Cell(
     dataset="noise", outliers="", net="small", objective="original", objective_title="Original", seed=0,
     train_epsilon=None, eval_epsilon=4, regime="strong", attack=ATTACK.describe(), protocol="",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small_net():
+    """A net of one hidden layer: the attacks take some thousand passes."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 8, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, 10)
+    return nn.Sequential(*layers).eval()
 
 
 def image_set(count, seed, labelled=False):
@@ -36,9 +44,8 @@ def run(net, attack=ATTACK, **settings):
 
 
 @pytest.fixture(scope="module")
-def evaluation():
-    torch.manual_seed(0)
-    return run(SmallNet(10, width=8).eval())
+def evaluation(small_net):
+    return run(small_net)
 
 
 def test_scores_are_those_of_the_attack_called_by_hand(small_net, evaluation):

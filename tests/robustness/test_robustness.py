@@ -261,7 +261,7 @@ class Counting(nn.Module):
 def evaluate_until(folder, limit):
     """Evaluate in a folder and write the number of passes beside it."""
     torch.manual_seed(0)
-    net, draws = Counting(SmallNet(10, width=8).eval(), limit), torch.Generator().manual_seed(0)
+    net, draws = Counting(SmallNet(10, width=2).eval(), limit), torch.Generator().manual_seed(0)
     id_images, ood_images = (torch.rand(n, 3, 32, 32, generator=draws) for n in (30, 20))
     result = evaluate(net, id_images, {"dark": ood_images}, preset="paper", batch_size=8, folder=folder)
     result.save(folder)
