@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from aloe_lightning.attacks import PGD, Strong
 from aloe_lightning.data import ImageSet
 from aloe_lightning.detectors import MSP, ODIN
 from aloe_lightning.evaluation.batch_scorer import BatchScorer
 from aloe_lightning.evaluation.evaluate import EvaluationSettings, evaluate
-from aloe_lightning.nets import SmallNet
 from aloe_lightning.runtime.seeding import generator
 from aloe_lightning.storage.batches import BatchStore
 
@@ -24,7 +24,7 @@ class Killed(BaseException):
 def inputs():
     torch.manual_seed(0)
     images = torch.randint(256, (19, 3, 32, 32), dtype=torch.uint8, generator=generator(0))
-    net = SmallNet(3, width=8).eval()
+    net = nn.Sequential(nn.Conv2d(3, 8, 8, stride=4), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, 3)).eval()
     return (
         net,
         {"msp": MSP(), "odin": ODIN()},
