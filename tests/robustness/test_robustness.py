@@ -16,6 +16,7 @@ from aloe_lightning.metrics import ood_metrics, threshold_at_tpr
 from aloe_lightning.nets import SavedNet, SmallNet
 from aloe_lightning.robustness import Result, evaluate
 from aloe_lightning.robustness.command import comparable_results
+from aloe_lightning.robustness.numbers import fixed_intervals
 from aloe_lightning.robustness.page import write_report
 from processes import exit_code, forked
 
@@ -84,6 +85,21 @@ def test_the_numbers_are_those_of_the_metrics_under_both_readings(sets, net):
     )
     bounded = result.numbers.dropna(subset="low")
     assert ((bounded.low <= bounded.value + 1e-9) & (bounded.value <= bounded.high + 1e-9)).mean() > 0.95
+
+
+@pytest.mark.parametrize(("number", "distinct"), [(1, 1), (7, 3), (30, 4), (57, 1000)])
+def test_intervals_at_the_fixed_threshold_are_those_of_a_threshold_of_each_resample(number, distinct):
+    draws, rates = np.random.default_rng(1), []
+    clean, attacked, *ood = (draws.integers(0, distinct, size) / 7 for size in (number, number, 20, 11))
+    found = fixed_intervals(clean, attacked, dict(enumerate(ood)), resamples=60, seed=3)
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        drawn = rng.integers(0, number, number)
+        threshold = threshold_at_tpr(clean[drawn])
+        fpr = np.mean([(s[rng.integers(0, s.size, s.size)] > threshold).mean() for s in ood])
+        rates.append(((attacked[drawn] > threshold).mean(), fpr))
+    low, high = np.percentile(rates, [2.5, 97.5], axis=0)
+    assert found == {name: (low[k], high[k]) for k, name in enumerate(("tpr_fixed", "fpr_fixed"))}
 
 
 def test_forms_of_the_same_data_give_the_same_scores(sets, net, tmp_path):

@@ -104,13 +104,18 @@ def fixed_intervals(
         seed: random seed.
     """
     rng = np.random.default_rng(seed)
-    rates = np.empty((resamples, 2))
+    size, (distinct, rank) = clean.size, np.unique(clean, return_inverse=True)
+    distance = np.abs(np.arange(size + 1) / size - 0.95).round(12)  # as `threshold_at_tpr`, by the number accepted
+    positives, accepted = np.empty(resamples), np.empty((resamples, len(negatives)))
     for k in range(resamples):
-        drawn = rng.integers(0, clean.size, clean.size)
-        threshold = threshold_at_tpr(clean[drawn])
-        accepted = [
-            (scores[rng.integers(0, scores.size, scores.size)] > threshold).mean() for scores in negatives.values()
-        ]
-        rates[k] = (positive[drawn] > threshold).mean(), np.mean(accepted)
+        drawn = rng.integers(0, size, size)
+        distances = distance[size - np.bincount(rank[drawn], minlength=distinct.size).cumsum()]
+        best = distances.argmin()
+        threshold = distinct[best] if distances[best] < distance[size] else np.nextafter(clean[drawn].min(), -np.inf)
+        positives[k] = np.count_nonzero(positive[drawn] > threshold) / size
+        for j, scores in enumerate(negatives.values()):
+            sample = scores[rng.integers(0, scores.size, scores.size)]
+            accepted[k, j] = np.count_nonzero(sample > threshold) / scores.size
+    rates = np.stack([positives, accepted.mean(1)], axis=1)
     low, high = np.percentile(rates, [2.5, 97.5], axis=0)
     return {"tpr_fixed": (float(low[0]), float(high[0])), "fpr_fixed": (float(low[1]), float(high[1]))}
