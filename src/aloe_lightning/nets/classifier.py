@@ -1,6 +1,7 @@
 """The interface of a net, and its first layer."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,12 @@ class Classifier(nn.Module, ABC):
     """A net of K classes for images (N, 3, H, W) in [0, 1]; it normalises them itself.
 
     An image's logits and features depend on no other image in eval mode, and both are differentiable in the images.
+
+    Attributes:
+        never_waits: the host waits for the device nowhere in a pass, so that a pass can be a CUDA graph.
     """
+
+    never_waits: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,8 @@ class DenseNet(Classifier):
     Raises:
         UserError: (a ValueError) if an argument is out of range or depth is not 6 n + 4.
     """
+
+    never_waits: ClassVar[bool] = True
 
     def __init__(
         self,

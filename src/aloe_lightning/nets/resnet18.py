@@ -1,6 +1,6 @@
 """ResNet-18 for 32x32 images (He et al., arXiv:1512.03385), the usual net of work on robust OOD detection."""
 
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor, nn
 
@@ -23,6 +23,8 @@ class ResNet18(Classifier):
         mean: channel means of the training images in [0, 1].
         std: channel standard deviations of the training images.
     """
+
+    never_waits: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Wide residual nets for 32x32 images (Zagoruyko and Komodakis, arXiv:1605.07146)."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class WideResNet(Classifier):
     Raises:
         UserError: (a ValueError) if an argument is out of range or depth is not 6 n + 4.
     """
+
+    never_waits: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -13,11 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from aloe_lightning.errors import UserError
-from aloe_lightning.nets import DenseNet, ResNet18, SmallNet, WideResNet
+from aloe_lightning.nets import Classifier
 from aloe_lightning.runtime.hardware import Compile, compile_net
 
-OWN_NETS = (DenseNet, ResNet18, SmallNet, WideResNet)
-"""Nets that are known not to wait for the device."""
 EAGER_PASSES = 3
 """Passes of one kind before its capture: the last batch of an epoch, which is smaller, is not worth one."""
 MOST_GRAPHS = 4
@@ -65,7 +63,7 @@ class GraphedForward:
     its kind waits for its backward pass.
 
     Args:
-        net: a net of this package on a GPU: it never waits for the device, and has no randomness.
+        net: a net on a GPU that never waits for the device and has no randomness.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -170,8 +168,8 @@ def obstacle_to_graphs(net: nn.Module, trainer: Trainer) -> str | None:
         return "gradients are exchanged between devices during a backward pass"
     if trainer.accumulate_grad_batches > 1:
         return "accumulated gradients would lie in memory that is used again"
-    if not isinstance(net, OWN_NETS):
-        return f"{type(net).__name__} is not a net of this package"
+    if not (isinstance(net, Classifier) and net.never_waits):
+        return f"{type(net).__name__} may wait for the device"
     if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in net.modules()):
         return "the net has dropout"
     return None
