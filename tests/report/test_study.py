@@ -177,3 +177,17 @@ def test_several_seeds_of_the_attack_on_one_net_are_not_taken_for_several_traini
     text = (tmp_path / "tables.md").read_text()
     assert "seed 0, 1" in text
     assert ("seed 0, 1 of the attack on the same weights, not of the training." in text) == said
+
+
+def test_a_kill_amid_the_figure_leaves_no_tables_that_look_complete(tmp_path, monkeypatch):
+    """The table by which a finished cell knows that its study is complete is written after everything else."""
+    study(tmp_path)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aloe_lightning.report.reports.save_figure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_study(tmp_path)
+    assert not (tmp_path / "tables.csv").exists()
+    assert (tmp_path / "tables.md").exists()

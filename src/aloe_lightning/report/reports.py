@@ -44,10 +44,12 @@ def write_study(folder: Path) -> StudyReport:
         remove_parts(folder)
         collection = collect(folder, RECORDS)
         records, frame, tables = _tables(collection)
-        texts = {"tables.csv": csv_files.tables_csv(frame), "tables_by_ood.csv": csv_files.by_ood_csv(records)}
+        texts = {"tables_by_ood.csv": csv_files.by_ood_csv(records)}
         files = _write_texts(folder, {**texts, "tables.md": "\n".join(map(markdown.markdown_table, tables))})
         if rows := [row for group in collection.groups.values() for row in shown_scores(group)]:
             files += save_figure(score_figure(rows), folder, "scores")
+        # Last: a study whose tables.csv is newer than its results is complete (`_show_again` of cli/main.py).
+        files += _write_texts(folder, {"tables.csv": csv_files.tables_csv(frame)})
         return StudyReport(frame, files, sorted(collection.left_out + collection.unreadable))
 
 
