@@ -33,10 +33,12 @@ class TwoClasses(nn.Module):
         return torch.stack([value, torch.zeros_like(value)], dim=1)
 
 
-def peers(target: Target, x: Tensor, eps: float) -> dict[str, Tensor]:
-    """Return the images of each attack."""
+def peers(target: Target, x: Tensor, eps: float, seed: int) -> dict[str, Tensor]:
+    """Return the images of each attack; their random starts are torch's own, whatever the attacks' arguments."""
     import foolbox
     import torchattacks
+
+    torch.manual_seed(seed)
 
     assert target.objective is not None
     loss = target.directed(target.objective)
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, required=True)
     parser.add_argument("--epsilon", type=float, default=1.0)
     parser.add_argument("--images", type=int, default=100, help="images of each membership")
+    parser.add_argument("--seed", type=int, default=0, help="of the random starts")
     options = parser.parse_args()
     net = robust_cnn(options.golden / "robust_cnn_cifar10.npz")
     id_set, ood_sets = image_sets(options.data, options.images, options.images)
@@ -85,7 +88,7 @@ def main() -> None:
                 x = pixels.float() / 255
                 target = detector.fit(net).target(membership)
                 worst = Strong(epsilon=options.epsilon).attack_scores(x, {"": target})[""].score
-                for name, adversarial in peers(target, x, options.epsilon / 255).items():
+                for name, adversarial in peers(target, x, options.epsilon / 255, options.seed).items():
                     with torch.no_grad():
                         gap = target.sign * (target.score(adversarial) - worst) / worst.abs()
                     worse.setdefault((detector.title, name), []).append(gap)
