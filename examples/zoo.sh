@@ -4,7 +4,7 @@
 #
 # DATA holds cifar-10-batches-py/, gtsrb/, outliers/tiny_imagenet_32x32.npy (32,000 images), dtd/, places365/,
 # standin_lsun_crop/ and standin_lsun_resize/. JOBS=2: at most two trainings at a time (on a CPU: one for each core).
-# ONLY=cifar10-aloe: the lines that match. HELPER: weights of Original on CIFAR-10, for HALO (default: those of the zoo).
+# ONLY='cifar10 aloe 60': the lines below that match. HELPER: weights of Original on CIFAR-10, for HALO (default: those of the zoo).
 set -u
 D=$(realpath "$1") O=$(realpath -m "$2") END=$(($(date +%s) + ${3:-86400}))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} D O END

@@ -5,6 +5,7 @@ A server process, started once, imports the package; each command is a fork of i
 
 import multiprocessing
 import os
+import signal
 import sys
 from functools import cache
 
@@ -30,6 +31,20 @@ def exit_code(process, seconds=240):
     """Return the exit code of a process after its end; None if it runs on."""
     process.join(seconds)
     return process.exitcode
+
+
+def ask_amid_training():
+    """Let this process receive SIGTERM after its fifth step."""
+    from aloe_lightning.training.callbacks import StateSaver
+
+    end_step = StateSaver.on_train_batch_end
+
+    def asked(self, trainer, *rest):
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        end_step(self, trainer, *rest)
+
+    StateSaver.on_train_batch_end = asked
 
 
 def _start(function, *arguments):

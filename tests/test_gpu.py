@@ -2,8 +2,6 @@
 
 import copy
 import math
-import os
-import signal
 from functools import partial
 
 import numpy as np
@@ -27,9 +25,8 @@ from aloe_lightning.runtime.hardware import compile_net
 from aloe_lightning.runtime.process import EXIT_CODE
 from aloe_lightning.runtime.seeding import generator
 from aloe_lightning.storage.cells import file_digest
-from aloe_lightning.training.callbacks import StateSaver
 from aloe_lightning.training.graphs import GraphedForward
-from processes import exit_code, started
+from processes import ask_amid_training, exit_code, started
 from test_end_to_end import TINY
 from test_gpu_rehearsal import OBJECTIVES, _Trainer, batch, uint8_images
 
@@ -283,18 +280,6 @@ def test_a_batch_that_the_memory_cannot_hold_is_halved_and_scored_the_same():
 
 
 ON_GPU = ("objective=aloe", *TINY, "trainer.accelerator=gpu", "trainer.deterministic=true")
-
-
-def ask_amid_training():
-    """Let this process receive SIGTERM after its fifth step."""
-    end_step = StateSaver.on_train_batch_end
-
-    def asked(self, trainer, *rest):
-        if trainer.global_step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        end_step(self, trainer, *rest)
-
-    StateSaver.on_train_batch_end = asked
 
 
 def test_a_stopped_training_resumes_to_the_same_weights(command, tmp_path, monkeypatch):

@@ -15,24 +15,11 @@ import torch
 from aloe_lightning.runtime.process import EXIT_CODE, Stopped, StopRequest
 from aloe_lightning.storage.cells import file_digest
 from aloe_lightning.storage.models import TrainedModel
-from aloe_lightning.training.callbacks import StateSaver
 from aloe_lightning.training.trainer import saved_state
-from processes import exit_code, started
+from processes import ask_amid_training, exit_code, started
 from test_end_to_end import TINY
 
 LONGER = ("objective=oe", *TINY, "trainer.max_steps=12", "checkpoint_seconds=1000")
-
-
-def ask_amid_training():
-    """Let this process receive SIGTERM after its fifth step."""
-    end_step = StateSaver.on_train_batch_end
-
-    def asked(self, trainer, *rest):
-        if trainer.global_step == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        end_step(self, trainer, *rest)
-
-    StateSaver.on_train_batch_end = asked
 
 
 def test_sigterm_during_a_training_loses_no_step(command, tmp_path):

@@ -4,7 +4,6 @@ import csv
 
 import pytest
 import torch
-from test_stopping import ask_amid_training
 
 from aloe_lightning.data import BatchSizes, Demo, DemoOOD, DemoOutliers, ImageSet, RobustOODData
 from aloe_lightning.evaluation.evaluate import EvaluationSettings
@@ -13,7 +12,7 @@ from aloe_lightning.nets import SmallNet
 from aloe_lightning.objectives import OE
 from aloe_lightning.storage.cells import file_digest
 from aloe_lightning.training.validation import Validation, ValidationSettings, validation_images
-from processes import exit_code, started
+from processes import ask_amid_training, exit_code, started
 from test_end_to_end import TINY
 
 EPOCH = 3  # batches of TINY
