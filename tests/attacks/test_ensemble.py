@@ -174,7 +174,12 @@ def test_a_score_that_differs_between_two_calls_is_flagged(net, x):
     with frozen_eval(net):
         target = Target(membership="ood", score=score, objective=score)
         case = Strong(epsilon=8, preset="quick").attack_scores(x, {"": target})[""]
-    assert case.random_score.all()
+        many = Strong(epsilon=8, preset="quick", members=["fast"]).attack_scores(
+            x[:1].expand(20, -1, -1, -1), {"": target}
+        )
+    assert case.random_score.tolist() == [1] * 6
+    assert many[""].random_score.isnan().tolist() == [False] * 16 + [True] * 4
+    assert flags.random_score(many[""].random_score).value == 1
     assert {flag.name for flag in flags.flags_of(case, target) if flag.raised} >= {"random_score"}
 
 
@@ -220,4 +225,4 @@ def test_settings():
     assert Strong(preset="extreme").budget.steps == 500
     assert Strong(preset="extreme", steps=3).budget.steps == 3
     described = Strong(preset="quick").describe()
-    assert described.startswith("strong version 3 (quick, Linf): pointwise worst case")
+    assert described.startswith("strong version 4 (quick, Linf): pointwise worst case")

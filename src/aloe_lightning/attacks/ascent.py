@@ -1,7 +1,7 @@
 """The result of an attack that keeps the best iterate of each image, and projected ascent that does so."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,26 @@ from torch import Tensor
 
 from aloe_lightning.attacks.ball import Ball
 from aloe_lightning.attacks.linf import LossFn
+
+Schedule = Callable[[float], float]
+"""Time in [0, 1) -> part of the step size."""
+Estimate = Callable[[Tensor, Tensor], Tensor]
+"""Losses (N,) and gradients (N, C, H, W) of iterates -> values (N,)."""
+
+
+def constant(time: float) -> float:
+    """Return 1: all steps have the same size."""
+    return 1.0
+
+
+def half_cosine(time: float) -> float:
+    """Return (1 + cos(pi t)) / 2, from 1 to 0."""
+    return (1 + math.cos(math.pi * time)) / 2
+
+
+def late_fall(time: float) -> float:
+    """Return 1 - t^1.5, from 1 to 0; for few steps, of which a half cosine makes the last ones too small."""
+    return 1.0 - time * math.sqrt(time)
 
 
 @dataclass(frozen=True)
@@ -67,25 +87,29 @@ def best_pgd(
     steps: int,
     start: Tensor | None = None,
     decay: float = 0.0,
-    annealed: bool = False,
+    schedule: Schedule = constant,
+    estimate: Estimate | None = None,
 ) -> Ascent:
     """Maximise a per-sample loss by projected gradient ascent, equal steps for all images; return the best iterate.
 
     With gradient g_k of the loss at x_k, projection P on the ball and steepest direction s (the sign for Linf):
 
         m_k = decay * m_(k-1) + g_k / mean(|g_k|),    m_(-1) = 0
-        x_(k+1) = P(x_k + a_k * s(m_k)),    a_k = step_size, or step_size * (1 + cos(pi * k / steps)) / 2 if annealed
+        x_(k+1) = P(x_k + step_size * schedule(k / steps) * s(m_k))
 
     Args:
         images: clean images (N, C, H, W) in [0, 1].
         loss_fn: images -> (N,), maximised; samples must not influence one another.
         ball: the ball around the clean images.
         step_size: norm of a step, in [0, 1] pixels.
-        steps: number of steps, 0 or more; each is a forward and a backward pass, and one forward pass comes last.
+        steps: number of steps, 0 or more; each is a forward and a backward pass, and one forward pass comes last (with
+            an estimate, a backward pass, too).
         start: points of the ball to start at, of the images' shape; None for the clean images.
         decay: share of the earlier direction in each step: with 0, PGD; with 1, the step follows the sum of all
             gradients (MI-FGSM; Dong et al., arXiv:1710.06081).
-        annealed: let the step size fall to 0 as half a cosine.
+        schedule: part of the step size that is left at a time in [0, 1): `constant`, `half_cosine` or `late_fall`.
+        estimate: gives the values by which the best iterate is chosen, and which are then the result's losses; None
+            for the losses.
 
     Raises:
         ValueError: if `steps` is negative, or the loss is not one value per image or has no gradient.
@@ -94,22 +118,22 @@ def best_pgd(
         raise ValueError(f"steps must not be negative; got {steps}")
     clean = images.detach()
     x = clean if start is None else ball.project(start, clean)
-    losses: list[Tensor] = []
+    values: list[Tensor] = []
     direction = torch.zeros_like(clean)
-    best, best_loss = x, loss_of(x, loss_fn) if steps == 0 else None
+    best, best_value = x, None
     zero = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step in range(steps):
         loss, gradient = loss_and_gradient(x, loss_fn)
-        losses.append(loss)
+        values.append(loss if estimate is None else estimate(loss, gradient))
         if step == 0:
             zero = is_zero(gradient)
-        best, best_loss = better([(best, best_loss), (x, loss)])
+        best, best_value = better([(best, best_value), (x, values[-1])])
         size = gradient.flatten(1).abs().mean(1).clamp(min=torch.finfo(gradient.dtype).tiny)
         direction = decay * direction + gradient / size.view(-1, *(1,) * (gradient.dim() - 1))
-        share = (1 + math.cos(math.pi * step / steps)) / 2 if annealed else 1.0
-        x = ball.project(x + share * step_size * ball.steepest(direction), clean)
-    best, best_loss = better([(best, best_loss), (x, loss_of(x, loss_fn))])
-    return Ascent(best, best_loss, losses[0] if losses else best_loss, zero)
+        x = ball.project(x + schedule(step / steps) * step_size * ball.steepest(direction), clean)
+    last = loss_of(x, loss_fn) if estimate is None else estimate(*loss_and_gradient(x, loss_fn))
+    best, best_value = better([(best, best_value), (x, last)])
+    return Ascent(best, best_value, values[0] if values else best_value, zero)
 
 
 def is_zero(gradient: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class Fitted:
         objective: a strictly increasing function of the score that does not saturate, differentiable in the images,
             for attacks through the score itself; None for the score.
         approximation: an objective near to that one and cheaper; None if there is none.
+        input_step: the step of the input by which the two differ; see `Target`.
         has_gradient: False if the score is not differentiable in the images.
         settings: settings that the fit has chosen, for the record.
         tensors: parameters that the fit has learnt, to be saved.
@@ -82,6 +83,7 @@ class Fitted:
     needs_input_gradient: bool = False
     objective: ScoreFn | None = None
     approximation: ScoreFn | None = None
+    input_step: float = 0.0
     has_gradient: bool = True
     settings: Mapping[str, float | str] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class Fitted:
         needs_input_gradient: bool = False,
         objective: ScoreFn | None = None,
         approximation: ScoreFn | None = None,
+        input_step: float = 0.0,
         has_gradient: bool = True,
         **settings: float | str,
     ) -> "Fitted":
@@ -107,6 +110,7 @@ class Fitted:
             needs_input_gradient=needs_input_gradient,
             objective=objective,
             approximation=approximation,
+            input_step=input_step,
             has_gradient=has_gradient,
             settings=settings,
         )
@@ -125,6 +129,7 @@ class Fitted:
             paper_loss=self.loss(membership),
             paper_key=self.attack_key,
             approximation=None if self.approximation is None else of_images(self.approximation),
+            input_step=self.input_step,
         )
 
     def __call__(self, images: Tensor) -> Tensor:

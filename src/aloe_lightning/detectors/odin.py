@@ -78,6 +78,7 @@ class ODIN(CacheableDetector):
             needs_input_gradient=eta != 0,
             objective=lambda batch: log_odds(stepped_logits(batch), temperature),
             approximation=before_step if eta else None,
+            input_step=eta,
             temperature=temperature,
             eta=eta,
         )

@@ -92,8 +92,12 @@ def unlimited_epsilon_short(scores: Tensor, threshold: float, sign: int) -> Flag
 
 
 def random_score(differs: Tensor) -> Flag:
-    """Return the share of images whose scores differ between two calls by more than rounding; bool (N,)."""
-    return Flag("random_score", _share(differs), "the score is random: an attack has to average over its draws")
+    """Return the share of images whose scores differ between two calls, of those tried; see `WorstCase`."""
+    return Flag(
+        "random_score",
+        _share(differs[~differs.isnan()]),
+        "the score is random: an attack has to average over its draws",
+    )
 
 
 def surrogate_only(members: Iterable[str]) -> Flag:

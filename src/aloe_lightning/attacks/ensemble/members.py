@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.attacks.apgd import apgd
-from aloe_lightning.attacks.ascent import Ascent, best_pgd
+from aloe_lightning.attacks.ascent import Ascent, Estimate, Schedule, best_pgd, half_cosine, late_fall
 from aloe_lightning.attacks.ball import Ball
 from aloe_lightning.attacks.ensemble.logit_losses import centred, log_odds, margin
 from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool
@@ -33,9 +33,11 @@ MemberName = Literal[
 
 - `target_class`: OOD images only, annealed momentum on the log-odds of one class, with 1/5 of the steps: of the 3 most
   probable classes, the one whose log-odds may rise highest in the ball by the gradient at the clean image; from the
-  point of the ball where that gradient leads. Detectors on the same logits share its images.
-- `fast`: annealed momentum on the detector's cheap approximation of the objective, or else on the objective; from the
-  best so far. With 3/5 of the steps after `target_class`.
+  point of the ball where that gradient leads. Once for all detectors on the same logits: the others are offered the
+  worst images of the first.
+- `fast`: annealed momentum on the objective, or with 6/5 of the steps on the detector's cheap approximation of it; from
+  the best so far. After `target_class` with 2/5 of the steps less. The step of the input, by which the approximation
+  may differ from the objective, is allowed for to first order.
 - `score`: APGD on the objective, the detector's score in a form that does not saturate; from noise.
 - `momentum`: annealed momentum on the objective; from the clean image and from four draws of noise.
 - `margin`: APGD on the difference between the two largest logits; from noise.
@@ -47,15 +49,22 @@ MemberName = Literal[
 - `polish`: annealed momentum on the objective, with first steps of a quarter of eps; from the best so far.
 
 Annealed momentum takes steps along the sum of all gradients, each a tenth lighter than the next, and the length of the
-steps falls from eps (2 eps for `fast` and `target_class`) to 0 as half a cosine. It passes over low maxima first and
-climbs to the top of one at the end.
+steps falls from eps to 0 as half a cosine (for `fast` and `target_class` from 2 eps, and later). It passes over low
+maxima first and climbs to the top of one at the end.
 A member whose loss a detector does not have (logits, a gradient) is left out for this detector.
 """
 ON_OBJECTIVE = ("score", "momentum", "pgd", "polish")
 FROM_BEST = ("fast", "square", "polish")
 TARGET_CLASSES, NOISY_STARTS, DECAY = 3, 4, 0.9
-FIRST_STEPS = {"target_class": 2.0, "fast": 2.0, "momentum": 1.0, "polish": 0.25}
-"""First steps of annealed momentum, in units of the radius."""
+ANNEALED: dict[str, tuple[float, Schedule]] = {
+    "target_class": (2.0, late_fall),
+    "fast": (2.0, late_fall),
+    "momentum": (1.0, half_cosine),
+    "polish": (0.25, half_cosine),
+}
+"""First steps of annealed momentum, in units of the radius, and the schedule by which they fall."""
+LOOK_AHEAD = 1.2
+"""The point at which `fast` takes the gradient on OOD images is so many input steps farther out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +87,9 @@ class Budget:
 def losses_of(name: str, pool: Pool) -> Iterator[LossFn]:
     """Yield the losses of a member for the detector of a pool; none if the detector does not have them."""
     target, logits = pool.target, pool.target.logits
-    if name in ON_OBJECTIVE and target.objective is not None:
+    on_objective = name in ON_OBJECTIVE or (name == "fast" and target.approximation is None)
+    if on_objective and target.objective is not None:
         yield target.directed(target.objective)
-    elif name == "fast" and (function := target.approximation or target.objective) is not None:
-        yield target.directed(function)
     elif name == "surrogate" and target.paper_loss is not None:
         yield target.paper_loss
     elif name == "margin" and logits is not None:
@@ -109,11 +117,17 @@ def run_member(name: MemberName, pool: Pool, budget: Budget, seeds: ImageSeeds, 
     if name == "target_class":
         _target_one_class(pool, budget)
         return
-    steps = _fifths(budget.steps, 3) if name == "fast" and "target_class" in pool.candidates else budget.steps
+    steps = budget.steps
+    if name == "fast":
+        fifths = 5 if pool.target.approximation is None else 6
+        steps = _fifths(steps, fifths - 2 * (id(pool.target.logits) in pool.attacked_logits))
+    if name == "fast" and pool.target.approximation is not None:
+        pool.offer(name, _climb_approximation(pool, budget.ball, steps).images)
+        return
     for loss in losses_of(name, pool):
         for start in _starts(name, pool, budget, seeds, noise):
             ascent = _climb(name, pool.clean, loss, budget.ball, steps, start)
-            if name in ON_OBJECTIVE or (name == "fast" and pool.target.approximation is None):
+            if name in (*ON_OBJECTIVE, "fast"):
                 pool.observe(ascent)
             pool.offer(name, ascent.images)
 
@@ -138,21 +152,46 @@ def _fifths(steps: int, count: int) -> int:
     return -(-steps * count // 5)
 
 
-def _climb(name: str, clean: Tensor, loss: LossFn, ball: Ball, steps: int, start: Tensor) -> Ascent:
+def _climb(
+    name: str, clean: Tensor, loss: LossFn, ball: Ball, steps: int, start: Tensor, estimate: Estimate | None = None
+) -> Ascent:
     if name == "pgd":
         return best_pgd(clean, loss, ball=ball, step_size=2.5 * ball.eps / steps, steps=steps, start=start)
-    if name in FIRST_STEPS:
+    if name in ANNEALED:
+        first, schedule = ANNEALED[name]
         return best_pgd(
             clean,
             loss,
             ball=ball,
-            step_size=FIRST_STEPS[name] * ball.eps,
+            step_size=first * ball.eps,
             steps=steps,
             start=start,
             decay=DECAY,
-            annealed=True,
+            schedule=schedule,
+            estimate=estimate,
         )
     return apgd(clean, loss, ball=ball, steps=steps, start=start)
+
+
+def _climb_approximation(pool: Pool, ball: Ball, steps: int) -> Ascent:
+    """Climb the approximation A of the objective A(x + h * sign(A'(x))), from the worst image so far.
+
+    To first order the objective is A(x) + h * |A'(x)|_1, which chooses the iterate. On OOD images the step leads where
+    the attack leads, so that it is foreseen: gradient and choice are those of A at x + 1.2 h (x - clean) / eps. In an
+    L2 ball the directions differ, and they are those of A at x.
+    """
+    target, clean, approximation = pool.target, pool.clean, pool.target.approximation
+    assert approximation is not None
+    if target.membership == "ood":
+        farther = LOOK_AHEAD * target.input_step / ball.eps if ball.norm == "linf" and ball.eps else 0.0
+        loss = target.directed(lambda x: approximation(x + farther * (x - clean)))
+        return _climb("fast", clean, loss, ball, steps, pool.images)
+
+    def to_first_order(loss: Tensor, gradient: Tensor) -> Tensor:
+        return loss + target.sign * target.input_step * gradient.flatten(1).abs().sum(1)
+
+    loss, estimate = target.directed(approximation), to_first_order if target.input_step else None
+    return _climb("fast", clean, loss, ball, steps, pool.images, estimate)
 
 
 def _target_one_class(pool: Pool, budget: Budget) -> None:
@@ -160,12 +199,13 @@ def _target_one_class(pool: Pool, budget: Budget) -> None:
     logits = pool.target.logits
     if logits is None or pool.target.membership == "id":
         return
-    if id(logits) not in pool.shared:
-        classes, start = _promising_class(pool.clean, logits, budget.ball)
-        loss = partial(_class_log_odds, logits, classes)
-        ascent = _climb("target_class", pool.clean, loss, budget.ball, _fifths(budget.steps, 1), start)
-        pool.shared[id(logits)] = ascent.images
-    pool.offer("target_class", pool.shared[id(logits)])
+    if id(logits) in pool.attacked_logits:
+        return
+    pool.attacked_logits.add(id(logits))
+    classes, start = _promising_class(pool.clean, logits, budget.ball)
+    loss = partial(_class_log_odds, logits, classes)
+    ascent = _climb("target_class", pool.clean, loss, budget.ball, _fifths(budget.steps, 1), start)
+    pool.offer("target_class", ascent.images)
 
 
 def _promising_class(clean: Tensor, logits: Callable[[Tensor], Tensor], ball: Ball) -> tuple[Tensor, Tensor]:

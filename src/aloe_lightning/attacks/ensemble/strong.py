@@ -13,7 +13,7 @@ from aloe_lightning.attacks.apgd import apgd
 from aloe_lightning.attacks.ascent import best_pgd, better, loss_of
 from aloe_lightning.attacks.ball import Ball, Norm
 from aloe_lightning.attacks.ensemble.members import Budget, MemberName, run_member
-from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool, Target, WorstCase, check_images
+from aloe_lightning.attacks.ensemble.target import ImageSeeds, Pool, Target, WorstCase, check_images, random_score
 from aloe_lightning.attacks.linf import LossFn, pgd_linf, uniform_start
 from aloe_lightning.errors import UserError
 from aloe_lightning.signatures.checked import checked
@@ -101,7 +101,7 @@ class Strong(ScoreAttack):
             without a limit, for the flags `bigger_epsilon` and `unlimited_epsilon`; null for the preset's 0, 16 or 16.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     """Part of the fingerprints of cells and tables: increase it when the same settings give other scores."""
 
     epsilon: Annotated[float, Ge(0)] = 1
@@ -189,14 +189,13 @@ class Strong(ScoreAttack):
         seeds = seeds or ImageSeeds.of(len(clean))
         noise = seeds.noise(clean, "start") if start is None else start.to(clean)
         papers: dict[str, Tensor] = {}
-        shared: dict[int, Tensor] = {}
+        attacked_logits: set[int] = set()
         pools: dict[str, Pool] = {}
         for name, target in targets.items():
             with torch.no_grad():
-                repeated = target.score(clean).detach()
                 known = None if clean_scores is None else clean_scores.get(name)
                 first = target.score(clean).detach() if known is None else known
-            pool = Pool(target, clean, first, repeated, shared)
+            pool = Pool(target, clean, first, random_score(target, clean, seeds), attacked_logits)
             if target.paper_loss is not None:
                 key = target.paper_key or f"detector {name}"
                 if key not in papers:

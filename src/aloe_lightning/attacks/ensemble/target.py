@@ -13,6 +13,8 @@ from aloe_lightning.attacks.linf import LossFn
 from aloe_lightning.errors import UserError
 from aloe_lightning.runtime.seeding import generator
 
+RANDOM_SCORE_CHECKS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -29,6 +31,8 @@ class Target:
         paper_loss: the loss that the paper's attack on this detector maximises; None if there is none.
         paper_key: name of that loss if other detectors share it, which are then offered the same images.
         approximation: an objective near to `objective` and cheaper; None if there is none.
+        input_step: the step h by which the two differ, in [0, 1] pixels: with the approximation A, the objective is
+            A(x + h * sign(A's gradient at x)). 0 if they differ otherwise.
     """
 
     membership: Membership
@@ -38,6 +42,7 @@ class Target:
     paper_loss: LossFn | None = None
     paper_key: str | None = None
     approximation: LossFn | None = None
+    input_step: float = 0.0
 
     @property
     def sign(self) -> int:
@@ -96,6 +101,17 @@ def check_images(images: Tensor, start: Tensor | None, seeds: ImageSeeds | None)
         raise ValueError(f"seeds are of {len(seeds.positions)} images, not {len(images)}")
 
 
+def random_score(target: Target, clean: Tensor, seeds: ImageSeeds) -> Tensor:
+    """Score the images at the first positions of the set twice; see `WorstCase.random_score`."""
+    differs = clean.new_full((len(clean),), torch.nan, dtype=torch.float64)
+    tried = [k for k, position in enumerate(seeds.positions) if position < RANDOM_SCORE_CHECKS]
+    if tried:
+        with torch.no_grad():
+            first, second = (target.score(clean[tried]).double() for _ in range(2))
+        differs[tried] = ((first - second).abs() > 1e-4 * first.abs() + 1e-9).double()  # by more than rounding
+    return differs
+
+
 @dataclass(frozen=True)
 class WorstCase:
     """The pointwise worst case of several attacks on one detector.
@@ -107,7 +123,8 @@ class WorstCase:
             attack.
         zero_gradient: bool (N,), whether the gradient of the objective was exactly zero at the start.
         not_rising: bool (N,), whether no gradient step of any member on the objective raised it.
-        random_score: bool (N,), whether two calls scored the clean image differently.
+        random_score: 1 where two calls scored the clean image differently, 0 where they agree, NaN where this was not
+            tried; (N,). It is tried on the first 16 images of a set.
         beyond: scores (N,) after the same attack with twice the epsilon (`doubled`) and without a limit (`unlimited`),
             NaN where this was not tried; empty if it was tried on no image.
     """
@@ -129,16 +146,16 @@ class Pool:
         target: the detector's score.
         clean: clean images (N, C, H, W).
         clean_score: their scores (N,).
-        repeated: their scores from a second call; None if there was none.
-        shared: perturbed images that depend on a net alone, by the id of its logits function; one dictionary
-            serves all detectors that are attacked together.
+        random_score: see `WorstCase`; None if it was tried on no image.
+        attacked_logits: ids of the logits functions that `target_class` has attacked; one set serves all detectors
+            that are attacked together.
     """
 
     target: Target
     clean: Tensor
     clean_score: Tensor
-    repeated: Tensor | None = None
-    shared: dict[int, Tensor] = field(default_factory=dict)
+    random_score: Tensor | None = None
+    attacked_logits: set[int] = field(default_factory=set)
     candidates: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -175,7 +192,6 @@ class Pool:
     def result(self) -> WorstCase:
         """Return the worst case so far."""
         not_rising = torch.zeros_like(self.zero_gradient) if self.not_rising is None else self.not_rising
-        second = self.clean_score if self.repeated is None else self.repeated
-        random = (self.clean_score - second).abs() > 1e-4 * self.clean_score.abs() + 1e-9  # by more than rounding
+        random = torch.full_like(self.clean_score, torch.nan) if self.random_score is None else self.random_score
         scores = dict(self.candidates)
         return WorstCase(self.images.detach(), self.score, scores, self.zero_gradient, not_rising, random)
