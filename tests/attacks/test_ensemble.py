@@ -77,6 +77,9 @@ def test_a_pool_keeps_the_worst_of_any_candidates(data):
     for name, row in offers:
         pool.offer(name, picture(row))
     result = pool.result()
+    unknown = np.array([[False] * count, *np.isnan([row for _, row in offers]).reshape(len(offers), count)]).any(0)
+    np.testing.assert_array_equal(result.not_finite.numpy(), unknown)
+    assert flags.not_finite(result.not_finite).raised == unknown.any()
     rows = np.array([[0.0] * count, *(row for _, row in offers)], dtype=np.float32)
     expected = np.nanmin(rows, 0) if membership == "id" else np.nanmax(rows, 0)
     np.testing.assert_array_equal(result.score.numpy(), expected)

@@ -12,6 +12,7 @@ from aloe_lightning.attacks import Flag, WorstCase
 from aloe_lightning.attacks.ensemble.flags import (
     flags_beyond,
     gradient_free_flags,
+    not_finite,
     not_rising,
     random_score,
     surrogate_only,
@@ -29,7 +30,8 @@ class EnsembleKey(NamedTuple):
         dataset: `id`, or the name of an OOD test set.
         kind: `member` for scores of what a member found, `sign` for 0 or 1 by image, `beyond` for scores in a larger
             ball, NaN where this was not tried.
-        name: name of the member (`clean` and `paper` among them); `zero_gradient`, `not_rising` or `random_score`;
+        name: name of the member (`clean` and `paper` among them); `zero_gradient`, `not_rising`, `random_score` or
+            `not_finite`;
             `doubled` or `unlimited`.
     """
 
@@ -141,7 +143,12 @@ class Ensemble:
         return numbers, raised
 
 
-SIGNS = {"zero_gradient": zero_gradient, "not_rising": not_rising, "random_score": random_score}
+SIGNS = {
+    "zero_gradient": zero_gradient,
+    "not_rising": not_rising,
+    "random_score": random_score,
+    "not_finite": not_finite,
+}
 
 
 def ensemble_arrays(detector: str, dataset: str, worst: WorstCase) -> Iterator[tuple[EnsembleKey, Array]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from aloe_lightning.attacks import (
     PGD,
     Attack,
+    Ball,
     ImageSeeds,
     Membership,
     Norm,
@@ -21,6 +22,7 @@ from aloe_lightning.attacks import (
 from aloe_lightning.detectors import MSP, Detector, Fitted, ForwardPass
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import ConfidenceBounds, Unbounded
+from aloe_lightning.robustness.arguments import require_in_ball
 from aloe_lightning.robustness.subject import Subject
 
 PRESETS = ("paper", "quick", "standard", "extreme")
@@ -56,10 +58,13 @@ class BatchAttack:
         subject: the net.
         fitted: its detectors by name.
         attack: an attack on scores, or one that maximises the loss of each detector, once for those that share it.
+        ball: the ball that the attack states; an image outside is an error.
     """
 
-    def __init__(self, subject: Subject, fitted: Mapping[str, Fitted], attack: Attack | ScoreAttack) -> None:
-        self.subject, self.fitted, self.attack = subject, fitted, attack
+    def __init__(
+        self, subject: Subject, fitted: Mapping[str, Fitted], attack: Attack | ScoreAttack, ball: Ball
+    ) -> None:
+        self.subject, self.fitted, self.attack, self.ball = subject, fitted, attack, ball
         self._groups: dict[tuple[bool, str], dict[str, Fitted]] = {}
         for name, detector in fitted.items():
             key = (detector.attack_key is None, detector.attack_key or name)
@@ -113,6 +118,7 @@ class BatchAttack:
         start = seeds.noise(images, "start")
         for group in self._groups.values():
             perturbed = attack(images, next(iter(group.values())).loss(membership), start=start)
+            require_in_ball(attack, perturbed, images, self.ball)
             scores |= self._scores(self._pass(perturbed, group), group)
         return scores
 
@@ -129,6 +135,8 @@ class BatchAttack:
             targets = {name: replace(target, logits=None) for name, target in targets.items()}
         known = {name: scores.to(self.subject.device) for name, scores in clean.items()}
         worst = attack.attack_scores(images, targets, clean_scores=known, seeds=seeds)
+        for case in worst.values():
+            require_in_ball(attack, case.images, images, self.ball)
         return {name: case.score.detach().double().cpu() for name, case in worst.items()}, worst
 
     def _pass(self, images: Tensor, fitted: Mapping[str, Fitted]) -> ForwardPass:

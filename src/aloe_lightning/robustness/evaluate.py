@@ -1,6 +1,5 @@
 """The evaluation of a given net or score: clean, then attacked, batch by batch."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,20 +11,37 @@ import torch
 from aloe_lightning.attacks import Attack, Norm, ScoreAttack
 from aloe_lightning.errors import UserError
 from aloe_lightning.evaluation.ensemble import Ensemble
-from aloe_lightning.evaluation.records import SIDES, Side
-from aloe_lightning.evaluation.scores import Scores
+from aloe_lightning.evaluation.records import Side
+from aloe_lightning.evaluation.scores import ScoreKey, Scores
+from aloe_lightning.metrics import auroc
 from aloe_lightning.nets.saved import sizes_of
+from aloe_lightning.robustness.arguments import (
+    ball_of,
+    check_names,
+    check_numbers,
+    l2_mistake,
+    object_text,
+    reversed_score,
+)
 from aloe_lightning.robustness.attack import BatchAttack, Guarantee, attack_of, kind_of
 from aloe_lightning.robustness.images import Data, Images, images_of
 from aloe_lightning.robustness.passes import Passes, accuracy_text, chance_warning, size_text, use_of_labels
 from aloe_lightning.robustness.result import Result
-from aloe_lightning.robustness.scores import Detectors, detectors_of, fit_data, fitted_detectors, settings_text
+from aloe_lightning.robustness.scores import (
+    Detectors,
+    detectors_of,
+    fit_data,
+    fitted_detectors,
+    require_no_log_probabilities,
+    require_size,
+    settings_text,
+)
 from aloe_lightning.robustness.subject import in_pixels, subject_of
 from aloe_lightning.signatures.types import unit_mistake
 from aloe_lightning.storage.batches import BatchStore, digest_of_net
 from aloe_lightning.storage.cache import content_hash
 
-SETTINGS_VERSION = 2
+SETTINGS_VERSION = 3
 """Part of the key of stored batches: increase it when the same settings give other scores."""
 
 
@@ -61,11 +77,13 @@ def evaluate(
         ood_data: OOD test images by name.
         detectors: detectors of the net, by name (`msp`, `odin`, `energy`, `max_logit`, `mahalanobis_last`, `knn`,
             `vim`, `react`, `mahalanobis`) or objects; a score function is its own detector.
-        eps: radius of the ball in 1/255 pixel steps.
+        eps: radius of the ball in 1/255 pixel steps; for norm l2 also in 1/255, the radius 0.5 is eps=127.5.
         norm: `linf` or `l2`.
         preset: attack on each detector: `paper` (Algorithm 1), or the worst case of an ensemble through the detector's
             own score, `quick`, `standard` or `extreme`.
-        attack: an attack of one's own instead of the preset; it has its own budget, and eps is not used.
+        attack: an attack of one's own instead of the preset; its attribute `epsilon` is its budget in 1/255, its
+            attribute `norm` (or else norm=) says in which norm, and eps is not used. Images outside this ball or
+            outside [0, 1] are an error.
         mean: channel means of the normalisation that the net expects, in [0, 1]; None if it takes pixels.
         std: channel standard deviations, likewise.
         size: height and width that images are resized to; None for that of the net, if it states one, or of the images.
@@ -82,11 +100,13 @@ def evaluate(
     Raises:
         UserError: if pixels are outside [0, 1], sizes differ, the output is no logits or scores, and the like.
     """
-    _check_names(ood_data, sides)
+    check_names(ood_data, sides)
+    check_numbers(eps, norm, size, batch_size, seed)
     named = detectors_of(detectors)
-    if attack is None and (mistake := unit_mistake(eps)):
-        raise UserError(f"eps {mistake} by an attack=, such as PGD(epsilon={eps:.4g})")
+    if attack is None and (mistake := unit_mistake(eps) if norm == "linf" else l2_mistake(eps)):
+        raise UserError(f"eps {mistake} by an attack=, such as Strong(epsilon={eps:.4g}, norm={norm!r})")
     maximiser: Any = attack_of(preset, eps, norm) if attack is None else attack
+    ball = ball_of(maximiser, norm)
     net = in_pixels(net_or_score, mean, std)[0]
     stated = sizes_of(net)
     size = _size(size, stated)
@@ -108,21 +128,23 @@ def evaluate(
     say = partial(print, flush=True) if verbose else _silent
     say(f"{subject.description}\nimages: {size_text(pixels)} pixels\nnormalisation: {subject.normalisation}")
     fitting = {
-        name: images_of(name, data, size or pixels[0], count)
+        name: images_of(name, data, size or (pixels[0] if pixels[0] == pixels[1] else None), count)
         for name, data in {"train": train, "outliers": outliers}.items()
         if data is not None
     }
+    require_size(fitting, pixels)
     data = fit_data(fitting.get("train"), fitting.get("outliers"), subject.num_classes, seed, count)
+    require_no_log_probabilities(subject, named, first.images[:16])
     fitted = fitted_detectors(subject, named, data)
-    scorer = BatchAttack(subject, fitted, maximiser)
+    scorer = BatchAttack(subject, fitted, maximiser, ball)
     settings: dict[str, Any] = {
         "net": subject.name,
         "output": subject.kind,
         "num_classes": subject.num_classes,
         "normalisation": subject.normalisation,
         "size": size_text(pixels),
-        "epsilon": float(getattr(maximiser, "epsilon", eps)),
-        "norm": getattr(maximiser, "norm", norm),
+        "epsilon": float(maximiser.epsilon),
+        "norm": ball.norm,
         "preset": preset if attack is None else "given",
         "attack": maximiser.describe(),
         "kinds": {name: kind_of(maximiser, detector) for name, detector in fitted.items()},
@@ -133,7 +155,7 @@ def evaluate(
         "weights": digest_of_net(net),
     }
     say(f"attack: {settings['norm']}, epsilon {settings['epsilon']:g}/255, {settings['attack']}")
-    store = BatchStore(folder, {**settings, "version": SETTINGS_VERSION, "batch_size": count})
+    store = BatchStore(folder, {**settings, **_of_store(attack, count)})
     guarantee = Guarantee.of(subject, named, settings["norm"], settings["epsilon"])
     run = Passes(scorer, store, pixels, seed, guarantee)
     run.clean("id", sets["id"])
@@ -145,6 +167,9 @@ def evaluate(
             say(f"warning: {remark}")
     for name in ood_data:
         run.clean(name, sets[name])
+    reversals = [warning for warning in map(partial(_reversal, run, list(ood_data)), fitted) if warning]
+    for warning in reversals:
+        say(f"warning: {warning}")
     if {"id", "both"} & set(sides):
         run.attacked("id", sets["id"], "id")
     for name in ood_data if {"ood", "both"} & set(sides) else ():
@@ -152,8 +177,9 @@ def evaluate(
     members, flags = Ensemble(run.members).summary()
     notes = [
         remark,
+        *reversals,
         *(flag for raised in flags.values() for flag in raised),
-        *(images.note for images in sets.values()),
+        *(images.note for images in (*sets.values(), *fitting.values())),
     ]
     result = Result(
         scores=Scores(run.scores),
@@ -177,17 +203,16 @@ def _silent(*_: Any, **__: Any) -> None:
     """Print nothing."""
 
 
-def _check_names(ood_data: Mapping[str, Data], sides: Sequence[Side]) -> None:
-    if not isinstance(ood_data, Mapping) or not ood_data:
-        raise UserError('OOD data are given by name: {"fabric": data}, at least one')
-    for name in ood_data:
-        if name in ("id", "train", "outliers") or not re.fullmatch(r"[\w.-]+", name):
-            raise UserError(
-                f"an OOD set cannot be called {name!r}: use letters, digits, '-', '_', not id, train, outliers"
-            )
-    unknown = [side for side in sides if side not in SIDES]
-    if unknown or not sides:
-        raise UserError(f"sides are some of {', '.join(SIDES)} (got {list(sides)})")
+def _of_store(attack: Any, count: int) -> dict[str, Any]:
+    """Return what stored batches depend on beside the settings of a result."""
+    own = {} if attack is None else {"given": object_text(attack)}
+    return {"version": SETTINGS_VERSION, "batch_size": count, **own}
+
+
+def _reversal(run: Passes, ood: Sequence[str], detector: str) -> str:
+    """Return a warning if a detector's clean scores point the wrong way; else ""."""
+    clean = [run.scores[ScoreKey(detector, name, "clean")] for name in ("id", *ood)]
+    return reversed_score(detector, [auroc(clean[0], values) for values in clean[1:]])
 
 
 def _size(size: int | None, stated: Sequence[int]) -> int | None:

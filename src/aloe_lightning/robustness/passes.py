@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from aloe_lightning.attacks import ImageSeeds, Membership
 from aloe_lightning.errors import UserError
@@ -50,12 +51,14 @@ class Passes:
             stored = self.store.read(f"{name}/clean", position, digest)
             if stored is None or (name == "id" and position == 0):
                 scores, classes = self.scorer.clean(batch.images)
-                fresh = {key: values.numpy() for key, values in scores.items()}
+                fresh = {f"score/{key}": values.numpy() for key, values in scores.items()}
+                if name == "id" and position == 0 and self.store.folder is not None:
+                    noisy = self.scorer.clean(self._noisy(batch.images))[0]
+                    fresh |= {f"noisy/{key}": values.numpy() for key, values in noisy.items()}
                 if stored is not None:
-                    _require_same_scores({key: stored[f"score/{key}"] for key in fresh}, fresh)
+                    _require_same_scores(stored, fresh)
                 else:
-                    stored = {f"score/{key}": values for key, values in fresh.items()}
-                    stored |= {} if classes is None else {"predicted": classes.numpy()}
+                    stored = fresh | ({} if classes is None else {"predicted": classes.numpy()})
                     self.store.write(f"{name}/clean", position, digest, stored)
             self.digests[name].append(digest)
             self.data[name].update(batch.images, batch.labels if name == "id" else None)
@@ -116,6 +119,11 @@ class Passes:
                 )
             yield position, batch, digest_of_batch(batch.images, batch.labels)
 
+    def _noisy(self, images: Tensor) -> Tensor:
+        """Return images with the noise of the attack's start, on which a changed score shows that agrees on 8 bits."""
+        noise = ImageSeeds((self.seed, "id"), range(len(images))).noise(images, "start")
+        return self.scorer.ball.start(images, noise)
+
     def _add(self, name: str, condition: Condition, parts: list[dict[str, Any]]) -> None:
         if not parts:
             raise UserError(f"{name}: no images")
@@ -133,11 +141,11 @@ def _split_key(key: str, name: str) -> tuple[str, str, str, str]:
 
 
 def _require_same_scores(stored: Mapping[str, NDArray[Any]], fresh: Mapping[str, NDArray[Any]]) -> None:
-    for detector, values in fresh.items():
-        if not np.allclose(stored[detector], values, rtol=1e-4, atol=1e-5 * float(np.abs(values).max())):
+    for key, values in fresh.items():
+        if not np.allclose(stored[key], values, rtol=1e-4, atol=1e-5 * float(np.abs(values).max())):
             raise UserError(
-                f"the stored scores of {detector} differ from those of today: the score has changed; choose another "
-                "folder="
+                f"the stored scores of {key.partition('/')[2]} differ from those of today: the score has changed; "
+                "choose another folder="
             )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aloe_lightning import detectors as room
-from aloe_lightning.attacks import LossFn, Membership
+from aloe_lightning.attacks import LossFn, Membership, frozen_eval
 from aloe_lightning.data import MappedImages
 from aloe_lightning.detectors import CachedDetector, Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
@@ -38,7 +38,12 @@ def detectors_of(given: Detectors) -> dict[str, Detector]:
         UserError: if a name is unknown, given twice, or there is none.
     """
     if isinstance(given, Mapping):
+        wrong = [name for name, detector in given.items() if not isinstance(detector, Detector)]
+        if wrong or not given:
+            raise UserError(f"a mapping of detectors gives Detector objects by name, at least one (wrong: {wrong})")
         return dict(given)
+    if not isinstance(given, str | Detector | Sequence):
+        raise UserError(f"detectors must be names or Detector objects (got {type(given).__name__})")
     result: dict[str, Detector] = {}
     known = known_detectors()
     for item in [given] if isinstance(given, str | Detector) else given:
@@ -56,6 +61,31 @@ def detectors_of(given: Detectors) -> dict[str, Detector]:
     if not result:
         raise UserError("detectors: at least one is required")
     return result
+
+
+def require_size(sets: Mapping[str, Images], pixels: tuple[int, ...]) -> None:
+    """Raise UserError if the images that detectors are fitted on have another height or width than the test images."""
+    for name, images in sets.items():
+        first = next(iter(images), None)
+        if first is not None and tuple(first.images.shape[2:]) != pixels:
+            sizes = " and ".join("x".join(map(str, reversed(size))) for size in (first.images.shape[2:], pixels))
+            raise UserError(f"{name} and id have images of different sizes, {sizes} pixels: give size=")
+
+
+def require_no_log_probabilities(subject: Subject, detectors: Mapping[str, Detector], images: Tensor) -> None:
+    """Raise UserError if a detector reads the logsumexp of logits, and that is 0: of log-probabilities it always is."""
+    readers = [
+        name for name, detector in detectors.items() if isinstance(detector, room.Energy | room.ReAct | room.ViM)
+    ]
+    if subject.kind != "logits" or not readers:
+        return
+    with frozen_eval(subject.net), torch.no_grad():
+        energies = subject.net(images.to(subject.device)).double().logsumexp(1)
+    if float(energies.abs().amax()) < 1e-4:
+        raise UserError(
+            f"{subject.name} gives log-probabilities, whose energy is 0 on every image, and {', '.join(readers)} read "
+            "it: remove the last log-softmax"
+        )
 
 
 def settings_text(detector: Detector) -> str:

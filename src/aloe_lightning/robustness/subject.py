@@ -136,15 +136,42 @@ def subject_of(
         if kind == "logits" and bool((output >= 0).all()) and torch.allclose(output.sum(1), output.new_ones(len(x))):
             raise UserError(
                 f"{name} gives probabilities, each row sums to 1: detectors would take the softmax of a softmax; "
-                "remove its last softmax, or give a function that returns log(p + 1e-12)"
+                "remove its last softmax, or for msp give a function that returns log(p + 1e-12)"
+            )
+        if output.dtype in (torch.float16, torch.bfloat16):
+            raise UserError(
+                f"{name} gives {output.dtype}, whose two to three digits make ties of scores: give net.float(), or a "
+                "function that returns float32"
             )
         with torch.no_grad():
             if not torch.allclose(net(x), output, rtol=1e-3, atol=1e-4):
                 warnings.warn(f"{name} is random: two passes over the same images differ", stacklevel=3)
+            else:
+                _require_alone(net, x, output, name)
     classes = output.shape[1] if kind == "logits" else None
     if num_classes is not None and classes not in (None, num_classes):
         raise UserError(f"{name} gives {classes} logits, but num_classes is {num_classes}")
     return Subject(net, kind, classes, name, normalisation, device)
+
+
+def _require_alone(net: nn.Module, images: Tensor, output: Tensor, name: str) -> None:
+    """Raise UserError if the output for an image is another one, or none, when the image is alone in its batch."""
+    try:
+        alone = net(images[:1])
+    except Exception as error:  # a net may raise anything
+        raise UserError(
+            f"{name} takes {len(images)} images but not one, which may be left for a last batch: {_first_line(error)}"
+        ) from error
+    if alone.shape != output[:1].shape:
+        raise UserError(
+            f"{name} gives {tuple(output.shape)} for {len(images)} images and {tuple(alone.shape)} for one: does it "
+            "squeeze the batch, too?"
+        )
+    if not torch.allclose(alone, output[:1], rtol=1e-2, atol=1e-3 * float(output.abs().amax()) + 1e-6):
+        raise UserError(
+            f"{name} gives another output for an image alone than in a batch: scores must not depend on the other "
+            "images (BatchNorm in train mode inside a function, or statistics of the batch)"
+        )
 
 
 def _kind_of(output: Any, count: int, name: str) -> Kind:

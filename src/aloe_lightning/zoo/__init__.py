@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["card", "list", "load"]
 
+IMAGE_SIZE = 32
+"""Height and width of the images that all nets of the zoo were trained on."""
+
 
 def load(name: str) -> "nn.Module":
     """Return a net of the zoo on the CPU, in eval mode and float32: images (N, 3, 32, 32) in [0, 1] to logits (N, K).
+
+    The net states its size of images, so that `robustness.evaluate` measures it at no other one.
 
     Raises:
         UserError: if there is no such net, or its file is damaged.
@@ -28,4 +33,5 @@ def load(name: str) -> "nn.Module":
     file = zoo_weights(name)
     net: nn.Module = build(card(name)["net"], f"{name} of the zoo")
     load_weights(file, net)
+    net.image_size = IMAGE_SIZE  # type: ignore[assignment]
     return net.eval()

@@ -100,6 +100,12 @@ def random_score(differs: Tensor) -> Flag:
     )
 
 
+def not_finite(found: Tensor) -> Flag:
+    """Return the share of images with an attacked score that was no finite number; bool (N,). Any image raises it."""
+    message = "attacked images have scores that are nan or inf: they count as no success, and the score is not safe"
+    return Flag("not_finite", _share(found), message, limit=0)
+
+
 def surrogate_only(members: Iterable[str]) -> Flag:
     """Return 1 if no member climbed the score itself, for want of a gradient or by choice of the members.
 
@@ -118,6 +124,7 @@ def flags_of(worst: WorstCase, target: Target) -> list[Flag]:
         target: the score that was attacked.
     """
     flags = [zero_gradient(worst.zero_gradient), not_rising(worst.not_rising), random_score(worst.random_score)]
+    flags.append(not_finite(worst.not_finite))
     return [*flags, surrogate_only(worst.candidates), *gradient_free_flags(worst.candidates, target.sign)]
 
 

@@ -125,6 +125,7 @@ class WorstCase:
         not_rising: bool (N,), whether no gradient step of any member on the objective raised it.
         random_score: 1 where two calls scored the clean image differently, 0 where they agree, NaN where this was not
             tried; (N,). It is tried on the first 16 images of a set.
+        not_finite: bool (N,), whether the score of a candidate was no finite number, which counts as no success.
         beyond: scores (N,) after the same attack with twice the epsilon (`doubled`) and without a limit (`unlimited`),
             NaN where this was not tried; empty if it was tried on no image.
     """
@@ -135,6 +136,7 @@ class WorstCase:
     zero_gradient: Tensor
     not_rising: Tensor
     random_score: Tensor
+    not_finite: Tensor
     beyond: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -162,6 +164,7 @@ class Pool:
         self.images, self.score = self.clean, self.clean_score
         self.candidates["clean"] = self.clean_score
         self.zero_gradient = torch.zeros(len(self.clean), dtype=torch.bool, device=self.clean.device)
+        self.not_finite = torch.zeros_like(self.zero_gradient)
         self.not_rising: Tensor | None = None
 
     def offer(self, name: str, images: Tensor) -> None:
@@ -169,7 +172,9 @@ class Pool:
         with torch.no_grad():
             score = self.target.score(images).detach()
         sign = self.target.sign
-        score = torch.where(score.isfinite(), score, self.clean_score)  # a score that is no number convinces nobody
+        finite = score.isfinite()
+        self.not_finite = self.not_finite | ~finite
+        score = torch.where(finite, score, self.clean_score)  # a score that is no number convinces nobody
         known = self.candidates.get(name)
         worse = score if known is None else sign * torch.maximum(sign * score, sign * known)
         self.candidates[name] = worse
@@ -193,5 +198,12 @@ class Pool:
         """Return the worst case so far."""
         not_rising = torch.zeros_like(self.zero_gradient) if self.not_rising is None else self.not_rising
         random = torch.full_like(self.clean_score, torch.nan) if self.random_score is None else self.random_score
-        scores = dict(self.candidates)
-        return WorstCase(self.images.detach(), self.score, scores, self.zero_gradient, not_rising, random)
+        return WorstCase(
+            images=self.images.detach(),
+            score=self.score,
+            candidates=dict(self.candidates),
+            zero_gradient=self.zero_gradient,
+            not_rising=not_rising,
+            random_score=random,
+            not_finite=self.not_finite,
+        )

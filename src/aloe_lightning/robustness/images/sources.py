@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from aloe_lightning.data import ImageSource
 from aloe_lightning.data.images.files import SUFFIXES, is_hidden, pictures_in, read_image
 from aloe_lightning.data.images.resized import resized
 from aloe_lightning.errors import UserError
-from aloe_lightning.robustness.pixels import images_and_labels, in_unit_range
+from aloe_lightning.robustness.images.pixels import images_and_labels, in_unit_range
 
 Data = Any
 """Images: a tensor (N, 3, H, W), a pair (images, labels), a folder of pictures, or an iterable of batches such as a
@@ -217,6 +217,8 @@ def images_of(name: str, data: Data, size: int | None, batch_size: int) -> Image
         return SourceImages(name, size, data, batch_size)
     if isinstance(data, np.ndarray):
         raise UserError(f"{name}: give torch.from_numpy(array), shaped (N, 3, H, W), instead of a NumPy array")
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        raise UserError(f"{name}: wrap the {type(data).__name__} in DataLoader(dataset, batch_size=200)")
     if isinstance(data, Iterable):
         return LoadedImages(name, size, data, batch_size)
     raise UserError(f"{name}: {type(data).__name__} is no DataLoader, tensor, (images, labels) or folder")

@@ -37,6 +37,8 @@ def images_and_labels(name: str, content: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _advice(images: Any) -> str:
+    if isinstance(images, dict):
+        return ': wrap the loader in an iterable that yields (batch["image"], batch["label"])'
     if not isinstance(images, Tensor):
         return ": torch.from_numpy(images) converts it" if type(images).__name__ == "ndarray" else ""
     if not images.numel():
