@@ -82,3 +82,20 @@ def test_a_score_without_a_step_is_attacked_as_it_is():
     target = Target(membership="ood", score=score, objective=score, approximation=score)
     case = Strong(epsilon=4, preset="quick").attack_scores(x, {"": target})[""]
     torch.testing.assert_close(case.score, score(x) + 4 / 255 * w.abs().sum(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("epsilon", [0, 4])
+def test_a_climb_that_begins_at_the_peak_is_no_sign_of_a_weak_attack(epsilon, norm):
+    draws = torch.Generator().manual_seed(0)
+    w, x = torch.randn(3 * 8 * 8, generator=draws), 0.3 + 0.4 * torch.rand(2, 3, 8, 8, generator=draws)
+    linear = lambda z: (z.flatten(1) @ w).double()  # noqa: E731
+    attack = Strong(epsilon=epsilon, norm=norm, preset="quick")
+    # The paper's attack reaches the optimum, so that no later step can raise the score.
+    target = Target(membership="ood", score=linear, objective=linear, paper_loss=linear)
+    assert not attack.attack_scores(x, {"": target})[""].not_rising.any()
+    # Here the gradient leads away: it is that of the score times -1.
+    away = lambda z: 2 * linear(z.detach()) - linear(z)  # noqa: E731
+    misled = Target(membership="ood", score=linear, objective=away, paper_loss=lambda z: -linear(z))
+    if epsilon:
+        assert attack.attack_scores(x, {"": misled})[""].not_rising.all()

@@ -50,10 +50,10 @@ def run(net, *, ood=None, data=None, **options):
         ({"norm": "l1"}, "norm is linf or l2"),
         ({"eps": 0.5, "norm": "l2"}, r"the radius 0.5 is eps=127.5"),
         ({"eps": 1.0, "norm": "l2"}, r"the radius 1 is eps=255"),
-        ({"batch_size": -3}, "batch_size is a whole number, at least 1"),
-        ({"batch_size": 2.5}, "batch_size is a whole number"),
-        ({"size": (8, 8)}, "size is a whole number"),
-        ({"seed": -1}, "seed is a whole number, at least 0"),
+        ({"batch_size": -3}, "batch_size is a positive whole number"),
+        ({"batch_size": 2.5}, "batch_size is a positive whole number"),
+        ({"size": (8, 8)}, "size is a positive number of pixels, a whole one"),
+        ({"seed": -1}, "seed is a whole number, not negative"),
         ({"detectors": {}}, "at least one"),
         ({"detectors": {"a": "msp"}}, "Detector objects by name"),
         ({"detectors": len}, "names or Detector objects"),
@@ -87,7 +87,7 @@ def test_an_attack_may_return_images_of_the_right_shape_only(net):
     ("wrong", "message"),
     [
         (
-            lambda net: lambda x: (lambda s: (s - s.mean()) / s.std())(net(x).amax(1)),
+            lambda net: lambda x: (lambda s: (s - s.mean()) / s.std(correction=0))(net(x).amax(1)),
             "another output for an image alone",
         ),
         (lambda net: nn.Sequential(net, nn.BatchNorm1d(4, track_running_stats=False)), "alone|but not one"),

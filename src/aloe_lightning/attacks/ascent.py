@@ -41,12 +41,15 @@ class Ascent:
         start_loss: losses (N,) of the starting points.
         zero_gradient: bool (N,), whether the gradient at the starting point was exactly zero in every pixel (or not
             finite); false for an attack without gradients.
+        at_peak: bool (N,), whether to first order hardly any step in the ball raises the loss at the starting point, as
+            at a corner that the gradient leads to; None if it was not tried.
     """
 
     images: Tensor
     loss: Tensor
     start_loss: Tensor
     zero_gradient: Tensor
+    at_peak: Tensor | None = None
 
 
 def loss_of(images: Tensor, loss_fn: LossFn) -> Tensor:
@@ -121,19 +124,27 @@ def best_pgd(
     values: list[Tensor] = []
     direction = torch.zeros_like(clean)
     best, best_value = x, None
-    zero = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    peak = zero = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step in range(steps):
         loss, gradient = loss_and_gradient(x, loss_fn)
         values.append(loss if estimate is None else estimate(loss, gradient))
         if step == 0:
-            zero = is_zero(gradient)
+            zero, peak = is_zero(gradient), is_peak(x, gradient, clean, ball)
         best, best_value = better([(best, best_value), (x, values[-1])])
         size = gradient.flatten(1).abs().mean(1).clamp(min=torch.finfo(gradient.dtype).tiny)
         direction = decay * direction + gradient / size.view(-1, *(1,) * (gradient.dim() - 1))
         x = ball.project(x + schedule(step / steps) * step_size * ball.steepest(direction), clean)
     last = loss_of(x, loss_fn) if estimate is None else estimate(*loss_and_gradient(x, loss_fn))
     best, best_value = better([(best, best_value), (x, last)])
-    return Ascent(best, best_value, values[0] if values else best_value, zero)
+    return Ascent(best, best_value, values[0] if values else best_value, zero, peak)
+
+
+def is_peak(images: Tensor, gradient: Tensor, clean: Tensor, ball: Ball) -> Tensor:
+    """Return whether the ball leaves less than a twentieth of the rise that a step of eps would bring, bool (N,)."""
+    direction = ball.steepest(gradient)
+    free = ball.eps * (gradient * direction).flatten(1).sum(1)
+    left = (gradient * (ball.project(images + ball.eps * direction, clean) - images)).flatten(1).sum(1)
+    return (left <= 0.05 * free) & ~is_zero(gradient)
 
 
 def is_zero(gradient: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +141,9 @@ class Fitted:
 
 class Detector(ABC):
     """A score on top of a net. Only the result of `fit` scores, so that no detector is ever "not fitted"."""
+
+    reads_energy: ClassVar[bool] = False
+    """True for the logsumexp of the logits, which of log-probabilities is 0 on every image."""
 
     @property
     def requires_fit(self) -> bool:

@@ -5,6 +5,7 @@ It attacks the softmax, which MaxLogit and Energy do not read: for these it is a
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -74,6 +75,8 @@ class Energy(LogitsDetector):
     Attributes:
         temperature: T.
     """
+
+    reads_energy: ClassVar[bool] = True
 
     temperature: PositiveFloat = 1.0
 

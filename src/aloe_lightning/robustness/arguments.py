@@ -39,11 +39,16 @@ def check_numbers(eps: Any, norm: Any, size: Any, batch_size: Any, seed: Any) ->
         raise UserError(f"eps is a number of steps of 1/255, not negative (got {eps!r})")
     if norm not in ("linf", "l2"):
         raise UserError(f"norm is linf or l2 (got {norm!r})")
-    for name, value, least in (("size", size, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
-        if value is None and name != "seed":
-            continue
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise UserError(f"{name} is a whole number, at least {least} (got {value!r})")
+    if size is not None and not _is_whole(size, 1):
+        raise UserError(f"size is a positive number of pixels, a whole one (got {size!r})")
+    if batch_size is not None and not _is_whole(batch_size, 1):
+        raise UserError(f"batch_size is a positive whole number (got {batch_size!r})")
+    if not _is_whole(seed, 0):
+        raise UserError(f"seed is a whole number, not negative (got {seed!r})")
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def l2_mistake(eps: float) -> str:

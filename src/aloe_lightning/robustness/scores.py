@@ -74,9 +74,7 @@ def require_size(sets: Mapping[str, Images], pixels: tuple[int, ...]) -> None:
 
 def require_no_log_probabilities(subject: Subject, detectors: Mapping[str, Detector], images: Tensor) -> None:
     """Raise UserError if a detector reads the logsumexp of logits, and that is 0: of log-probabilities it always is."""
-    readers = [
-        name for name, detector in detectors.items() if isinstance(detector, room.Energy | room.ReAct | room.ViM)
-    ]
+    readers = [name for name, detector in detectors.items() if detector.reads_energy]
     if subject.kind != "logits" or not readers:
         return
     with frozen_eval(subject.net), torch.no_grad():

@@ -122,7 +122,7 @@ class WorstCase:
         candidates: scores (N,) of the clean images (`clean`), and of what each member found, in the order of the
             attack.
         zero_gradient: bool (N,), whether the gradient of the objective was exactly zero at the start.
-        not_rising: bool (N,), whether no gradient step of any member on the objective raised it.
+        not_rising: bool (N,), whether no gradient step of any member on the objective raised it, or found it at a peak.
         random_score: 1 where two calls scored the clean image differently, 0 where they agree, NaN where this was not
             tried; (N,). It is tried on the first 16 images of a set.
         not_finite: bool (N,), whether the score of a candidate was no finite number, which counts as no success.
@@ -184,6 +184,8 @@ class Pool:
     def observe(self, ascent: Ascent) -> None:
         """Note for an attack on the objective where its first gradient was zero, and where it raised the objective."""
         stuck = ~(ascent.loss > ascent.start_loss)
+        if ascent.at_peak is not None:
+            stuck = stuck & ~ascent.at_peak
         self.zero_gradient = self.zero_gradient | ascent.zero_gradient
         self.not_rising = stuck if self.not_rising is None else self.not_rising & stuck
 
