@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from aloe_lightning import zoo
 from aloe_lightning.attacks import PGD, Strong
 from aloe_lightning.errors import UserError
 from aloe_lightning.robustness import evaluate
@@ -113,6 +114,14 @@ def test_a_reversed_score_is_named_before_the_attack(net, capsys):
     warned = [any("is the score reversed?" in note for note in result.notes) for result in (kept, reverse)]
     assert sorted(warned) == [False, True]
     assert capsys.readouterr().out.count("warning: the clean AUROC") == warned[1]
+
+
+def test_a_net_of_the_zoo_is_measured_at_its_own_size_only():
+    with pytest.raises(UserError, match="expects images of 32x32 pixels"):
+        run(zoo.load("demo-aloe-eps3-small"), size=16)
+    resized = run(zoo.load("demo-aloe-eps3-small"), preset="paper")
+    assert resized.settings["size"] == "32x32"
+    assert any("resized to 32x32 pixels from 8x8" in note for note in resized.notes)
 
 
 def test_energy_of_log_probabilities_is_refused(net):

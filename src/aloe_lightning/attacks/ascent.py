@@ -129,7 +129,8 @@ def best_pgd(
         loss, gradient = loss_and_gradient(x, loss_fn)
         values.append(loss if estimate is None else estimate(loss, gradient))
         if step == 0:
-            zero, peak = is_zero(gradient), is_peak(x, gradient, clean, ball)
+            zero = is_zero(gradient)
+            peak = is_peak(x, gradient, clean, ball) & ~zero
         best, best_value = better([(best, best_value), (x, values[-1])])
         size = gradient.flatten(1).abs().mean(1).clamp(min=torch.finfo(gradient.dtype).tiny)
         direction = decay * direction + gradient / size.view(-1, *(1,) * (gradient.dim() - 1))
@@ -140,11 +141,14 @@ def best_pgd(
 
 
 def is_peak(images: Tensor, gradient: Tensor, clean: Tensor, ball: Ball) -> Tensor:
-    """Return whether the ball leaves less than a twentieth of the rise that a step of eps would bring, bool (N,)."""
+    """Return whether the ball leaves at most a twentieth of the rise that a step of eps would bring, bool (N,).
+
+    It is true where the gradient is zero.
+    """
     direction = ball.steepest(gradient)
     free = ball.eps * (gradient * direction).flatten(1).sum(1)
     left = (gradient * (ball.project(images + ball.eps * direction, clean) - images)).flatten(1).sum(1)
-    return (left <= 0.05 * free) & ~is_zero(gradient)
+    return left <= 0.05 * free
 
 
 def is_zero(gradient: Tensor) -> Tensor:

@@ -9,15 +9,7 @@ import torch
 from torch import Tensor
 
 from aloe_lightning.attacks import Flag, WorstCase
-from aloe_lightning.attacks.ensemble.flags import (
-    flags_beyond,
-    gradient_free_flags,
-    not_finite,
-    not_rising,
-    random_score,
-    surrogate_only,
-    zero_gradient,
-)
+from aloe_lightning.attacks.ensemble.flags import SIGNS, flags_beyond, gradient_free_flags, surrogate_only
 from aloe_lightning.evaluation.scores import Array
 from aloe_lightning.metrics import auroc
 
@@ -141,14 +133,6 @@ class Ensemble:
                     text = f"attack on {detector}, {name}: {flag.message} ({100 * flag.value:.0f} %)"
                     raised.setdefault(detector, []).append(text)
         return numbers, raised
-
-
-SIGNS = {
-    "zero_gradient": zero_gradient,
-    "not_rising": not_rising,
-    "random_score": random_score,
-    "not_finite": not_finite,
-}
 
 
 def ensemble_arrays(detector: str, dataset: str, worst: WorstCase) -> Iterator[tuple[EnsembleKey, Array]]:

@@ -18,6 +18,7 @@ from aloe_lightning.detectors import CachedDetector, Detector, FitData, Fitted
 from aloe_lightning.errors import UserError
 from aloe_lightning.nets import with_features
 from aloe_lightning.robustness.images import Images
+from aloe_lightning.robustness.passes import size_text
 from aloe_lightning.robustness.subject import Subject
 
 Detectors = Sequence[str | Detector] | Mapping[str, Detector] | str
@@ -68,7 +69,7 @@ def require_size(sets: Mapping[str, Images], pixels: tuple[int, ...]) -> None:
     for name, images in sets.items():
         first = next(iter(images), None)
         if first is not None and tuple(first.images.shape[2:]) != pixels:
-            sizes = " and ".join("x".join(map(str, reversed(size))) for size in (first.images.shape[2:], pixels))
+            sizes = f"{size_text(first.images.shape[2:])} and {size_text(pixels)}"
             raise UserError(f"{name} and id have images of different sizes, {sizes} pixels: give size=")
 
 

@@ -106,6 +106,15 @@ def not_finite(found: Tensor) -> Flag:
     return Flag("not_finite", _share(found), message, limit=0)
 
 
+SIGNS = {
+    "zero_gradient": zero_gradient,
+    "not_rising": not_rising,
+    "random_score": random_score,
+    "not_finite": not_finite,
+}
+"""Flags of one attribute (N,) of `WorstCase`, by its name."""
+
+
 def surrogate_only(members: Iterable[str]) -> Flag:
     """Return 1 if no member climbed the score itself, for want of a gradient or by choice of the members.
 
@@ -123,8 +132,7 @@ def flags_of(worst: WorstCase, target: Target) -> list[Flag]:
         worst: result of the attack on a batch or a set.
         target: the score that was attacked.
     """
-    flags = [zero_gradient(worst.zero_gradient), not_rising(worst.not_rising), random_score(worst.random_score)]
-    flags.append(not_finite(worst.not_finite))
+    flags = [flag(getattr(worst, name)) for name, flag in SIGNS.items()]
     return [*flags, surrogate_only(worst.candidates), *gradient_free_flags(worst.candidates, target.sign)]
 
 
